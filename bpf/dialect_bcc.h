@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The probes' words for bcc. The loader puts zs_wire.h, this file and
+ * probes.bpf.c into one text, because bcc rewrites map methods and finds
+ * programs in the main file only, and passes as -D constants:
+ *
+ *   ZS_OFF_x, ZS_TYPE_x              place and unsigned type of a ZS_FIELD
+ *   ZS_OFF_x, ZS_SHIFT_x, ZS_MASK_x  32-bit word and bits of a ZS_BITS
+ *   ZS_SIZEOF_zspage, ZS_SIZEOF_page, ZS_CLASSES, ZS_RING_PAGES
+ *   ZS_VMEMMAP_BASE                  address of the variable vmemmap_base
+ *   ZS_HOOK_f                        for each function f that is to be hooked
+ *   ZS_FENTRY                        trampolines; kprobes if not defined
+ *
+ * Kernel pointers are u64 here: bcc rewrites every dereference of a pointer
+ * that it believes to point into the kernel.
+ */
+#include <uapi/linux/ptrace.h>
+
+#define ZS_GET(copy, name) (*(ZS_TYPE_##name *)((char *)(copy) + ZS_OFF_##name))
+#define ZS_GET_BITS(copy, name)                                                                    \
+	((*(u32 *)((char *)(copy) + ZS_OFF_##name) >> ZS_SHIFT_##name) & ZS_MASK_##name)
+#define ZS_OFFSET(name) ((u64)ZS_OFF_##name)
+
+#define ZS_READ(name, base)                                                                        \
+	({                                                                                         \
+		ZS_TYPE_##name value_ = 0;                                                         \
+		bpf_probe_read_kernel(&value_, sizeof(value_), (void *)((base) + ZS_OFF_##name));  \
+		(u64) value_;                                                                      \
+	})
+
+struct zs_arguments {
+	u64 word[4];
+};
+
+BPF_RINGBUF_OUTPUT(zs_events, ZS_RING_PAGES);
+BPF_HASH(zs_pools, u64, struct zs_pool_entry, 2 * ZS_POOLS_MAX);
+/* Places for pools, filled by user space: serial << 8 | slot. */
+BPF_QUEUE(zs_free_places, u64, ZS_POOLS_MAX);
+BPF_PERCPU_ARRAY(zs_class_counters, struct zs_class_counters, ZS_POOLS_MAX *ZS_CLASSES);
+BPF_PERCPU_ARRAY(zs_pool_counters, struct zs_pool_counters, ZS_POOLS_MAX);
+BPF_PERCPU_ARRAY(zs_loss, struct zs_loss_counters, 1);
+/* The zspage whose obj_malloc returned last on this CPU, until its group is fixed. */
+BPF_PERCPU_ARRAY(zs_last_malloc, u64, 1);
+/* Arguments of calls that have not returned yet, by stack pointer: kprobe form only. */
+BPF_HASH(zs_calls, u64, struct zs_arguments, 4096);
+
+static inline struct zs_pool_entry *pools_lookup(u64 pool)
+{
+	return zs_pools.lookup(&pool);
+}
+
+static inline int pools_update(u64 pool, struct zs_pool_entry *entry)
+{
+	return zs_pools.update(&pool, entry);
+}
+
+static inline void pools_delete(u64 pool)
+{
+	zs_pools.delete(&pool);
+}
+
+static inline int free_places_pop(u64 *place)
+{
+	/* bcc declares pop() to return a pointer, and makes it a helper's result. */
+	return (int)(long)zs_free_places.pop(place);
+}
+
+static inline struct zs_class_counters *class_counters_lookup(u32 at)
+{
+	return zs_class_counters.lookup(&at);
+}
+
+static inline struct zs_pool_counters *pool_counters_lookup(u32 at)
+{
+	return zs_pool_counters.lookup(&at);
+}
+
+static inline struct zs_loss_counters *loss_lookup(void)
+{
+	u32 at = 0;
+
+	return zs_loss.lookup(&at);
+}
+
+static inline u64 *last_malloc_lookup(void)
+{
+	u32 at = 0;
+
+	return zs_last_malloc.lookup(&at);
+}
+
+static inline struct zs_record *ring_reserve(void)
+{
+	return zs_events.ringbuf_reserve(sizeof(struct zs_record));
+}
+
+static inline u64 ring_pending_bytes(void)
+{
+	return zs_events.ringbuf_query(BPF_RB_AVAIL_DATA);
+}
+
+static inline void ring_submit(struct zs_record *record, u64 flags)
+{
+	zs_events.ringbuf_submit(record, flags);
+}
+
+#ifdef ZS_FENTRY
+
+#define ON_RETURN(function, handler)                                                               \
+	int kretfunc__vmlinux__##function(unsigned long long *ctx)                                 \
+	{                                                                                          \
+		handler(ctx[0], ZS_NARGS_##function > 1 ? ctx[1] : 0,                              \
+			ZS_NARGS_##function > 2 ? ctx[2] : 0, ctx[ZS_NARGS_##function]);           \
+		return 0;                                                                          \
+	}
+/*
+ * bpf_get_func_arg() hands out plain numbers, where ctx[n] would be a typed
+ * pointer that the verifier lets nobody calculate with; it is compiled inline,
+ * and an argument that the function does not have reads as zero.
+ */
+static inline u64 call_argument(void *ctx, u32 number)
+{
+	u64 value = 0;
+
+	bpf_get_func_arg(ctx, number, &value);
+	return value;
+}
+
+static inline u64 call_result(void *ctx)
+{
+	u64 value = 0;
+
+	bpf_get_func_ret(ctx, &value);
+	return value;
+}
+
+#define ON_ENTRY(function, handler)                                                                \
+	int kfunc__vmlinux__##function(void *ctx)                                                  \
+	{                                                                                          \
+		handler(call_argument(ctx, 0), call_argument(ctx, 1), call_argument(ctx, 2));      \
+		return 0;                                                                          \
+	}
+#define ON_RETURN(function, handler)                                                               \
+	int kretfunc__vmlinux__##function(void *ctx)                                               \
+	{                                                                                          \
+		handler(call_argument(ctx, 0), call_argument(ctx, 1), call_argument(ctx, 2),       \
+			call_result(ctx));                                                         \
+		return 0;                                                                          \
+	}
+
+#else
+
+/*
+ * A call is known by the place of its return address on the kernel stack: it
+ * is unique among the calls that have not returned, nests as calls do, and
+ * needs no task, so a function that runs inside itself is paired rightly.
+ */
+static inline void call_begin(u64 frame, u64 first, u64 second, u64 third)
+{
+	struct zs_arguments arguments = {{first, second, third, 0}};
+	struct zs_loss_counters *loss = loss_lookup();
+
+	if (zs_calls.lookup(&frame) && loss)
+		loss->word[ZS_LOSS_UNPAIRED]++;
+	zs_calls.update(&frame, &arguments);
+}
+
+static inline int call_end(u64 frame, struct zs_arguments *arguments)
+{
+	struct zs_arguments *found = zs_calls.lookup(&frame);
+	struct zs_loss_counters *loss = loss_lookup();
+
+	if (!found) {
+		if (loss)
+			loss->word[ZS_LOSS_UNPAIRED]++;
+		return 0;
+	}
+	*arguments = *found;
+	zs_calls.delete(&frame);
+	return 1;
+}
+
+#define ON_ENTRY(function, handler)                                                                \
+	int entry__##function(struct pt_regs *ctx)                                                 \
+	{                                                                                          \
+		handler(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));               \
+		return 0;                                                                          \
+	}
+#define ON_RETURN(function, handler)                                                               \
+	int call__##function(struct pt_regs *ctx)                                                  \
+	{                                                                                          \
+		call_begin(PT_REGS_SP(ctx), PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx),                \
+			   PT_REGS_PARM3(ctx));                                                    \
+		return 0;                                                                          \
+	}                                                                                          \
+	int return__##function(struct pt_regs *ctx)                                                \
+	{                                                                                          \
+		struct zs_arguments called;                                                        \
+                                                                                                   \
+		if (call_end(PT_REGS_SP(ctx) - ZS_RETURN_ADDRESS_BYTES, &called))                  \
+			handler(called.word[0], called.word[1], called.word[2], PT_REGS_RC(ctx));  \
+		return 0;                                                                          \
+	}
+
+/* x86 calls push the return address; arm64 keeps it in a register. */
+#if defined(__x86_64__) || defined(bpf_target_x86)
+#define ZS_RETURN_ADDRESS_BYTES 8
+#else
+#define ZS_RETURN_ADDRESS_BYTES 0
+#endif
+
+#endif

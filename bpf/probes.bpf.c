@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The probes: kernel functions of mm/zsmalloc.c -> observations (zs_wire.h) and
+ * per-CPU counters. Written once for two loaders: dialect_*.h supplies maps,
+ * member access and the ON_ENTRY and ON_RETURN forms.
+ *
+ * A zspage's state is read, and its record reserved, while the class lock
+ * (before 6.12: the pool lock) is held, so records of one zspage stand in the
+ * ring in the order in which its states held. obj_malloc, fix_fullness_group,
+ * putback_zspage, trylock_zspage, and create_page_chain in a migration, run
+ * under that lock; what runs outside (zs_malloc, zs_page_migrate) tells of
+ * events, never of a zspage's state.
+ */
+
+struct zspage_copy {
+	u64 word[8];
+};
+
+/* One read for the whole descriptor: a helper call costs more than its bytes. */
+static inline int zspage_read(struct zspage_copy *copy, u64 zspage)
+{
+	return bpf_probe_read_kernel(copy, ZS_SIZEOF_zspage, (void *)zspage);
+}
+
+/*
+ * remove_zspage() leaves a list node that points to itself; a zspage that was
+ * never inserted has a node of zeros (6.12 on) or one that points to itself.
+ */
+static inline int zspage_off_list(struct zspage_copy *copy, u64 zspage)
+{
+	u64 next = ZS_GET(copy, zspage_list);
+
+	return next == 0 || next == zspage + ZS_OFFSET(zspage_list);
+}
+
+static inline void count_loss(u32 what)
+{
+	struct zs_loss_counters *loss = loss_lookup();
+
+	if (loss)
+		__sync_fetch_and_add(&loss->word[what & 3], 1);
+}
+
+static inline struct zs_record *record_begin(u64 head, u64 time_ns, u64 subject)
+{
+	struct zs_record *record = ring_reserve();
+
+	if (!record) {
+		count_loss(ZS_LOSS_RING_FULL);
+		return 0;
+	}
+	record->word[0] = head;
+	record->word[1] = time_ns;
+	record->word[2] = subject;
+	return record;
+}
+
+/* The reader looks on a clock of its own; wake it early only when the ring fills. */
+static inline void record_end(struct zs_record *record)
+{
+	u64 pending_bytes = ring_pending_bytes();
+
+	ring_submit(record, pending_bytes >= ZS_RING_PAGES * 1024ULL ? BPF_RB_FORCE_WAKEUP
+								     : BPF_RB_NO_WAKEUP);
+}
+
+static inline void record_words(u64 head, u64 subject, u64 third, u64 fourth, u64 fifth)
+{
+	struct zs_record *record = record_begin(head, bpf_ktime_get_ns(), subject);
+
+	if (!record)
+		return;
+	record->word[3] = third;
+	record->word[4] = fourth;
+	record->word[5] = fifth;
+	record->word[6] = 0;
+	record_end(record);
+}
+
+static inline u64 record_head(u32 kind, u32 flags, u32 a, u32 b, u32 serial)
+{
+	return kind | flags << 8 | a << 16 | (u64)b << 24 | (u64)serial << 32;
+}
+
+static inline u64 frame_of(u64 zpdesc)
+{
+	u64 base = 0;
+
+	bpf_probe_read_kernel(&base, sizeof(base), (void *)ZS_VMEMMAP_BASE);
+	return (zpdesc - base) / ZS_SIZEOF_page;
+}
+
+/* ---- pools ---------------------------------------------------------------- */
+
+static inline void pool_read_name(u64 pool, struct zs_pool_entry *entry)
+{
+	u64 name = ZS_READ(zs_pool_name, pool);
+
+	bpf_probe_read_kernel_str(entry->name, sizeof(entry->name), (void *)name);
+}
+
+static inline void pool_record(u64 pool, struct zs_pool_entry *entry, u32 chain)
+{
+	u32 flags = entry->late ? ZS_FLAG_LATE : 0;
+	struct zs_record *record;
+
+	record = record_begin(
+		record_head(ZS_KIND_POOL_CREATED, flags, entry->slot, chain, entry->serial),
+		entry->since_ns, pool);
+	if (!record)
+		return;
+	__builtin_memcpy(&record->word[3], entry->name, ZS_NAME_BYTES);
+	record_end(record);
+}
+
+static inline void pool_register(u64 pool, u64 late, u32 chain)
+{
+	struct zs_pool_entry entry = {};
+	u64 place = 0;
+
+	entry.since_ns = bpf_ktime_get_ns();
+	entry.late = late;
+	if (free_places_pop(&place) == 0) {
+		entry.serial = place >> 8;
+		entry.slot = place & (ZS_POOLS_MAX - 1);
+		pool_read_name(pool, &entry);
+		pool_record(pool, &entry, chain);
+	} else {
+		count_loss(ZS_LOSS_POOLS);
+	}
+	pools_update(pool, &entry);
+}
+
+/* The entry of a pool that is in use, met here for the first time or not. */
+static inline struct zs_pool_entry *pool_enter(u64 pool)
+{
+	struct zs_pool_entry *entry = pools_lookup(pool);
+
+	if (!entry) {
+		pool_register(pool, 1, 0);
+		entry = pools_lookup(pool);
+	}
+	return entry && entry->serial ? entry : 0;
+}
+
+/* The entry of a pool that may be on its way out: never registers. */
+static inline struct zs_pool_entry *pool_find(u64 pool)
+{
+	struct zs_pool_entry *entry = pools_lookup(pool);
+
+	return entry && entry->serial ? entry : 0;
+}
+
+static inline u64 pool_class(u64 pool, u32 index)
+{
+	u64 size_class = 0;
+
+	bpf_probe_read_kernel(&size_class, sizeof(size_class),
+			      (void *)(pool + ZS_OFFSET(zs_pool_size_class) + index * 8ULL));
+	return size_class;
+}
+
+static inline void pool_count(struct zs_pool_entry *entry, u32 what, u64 amount)
+{
+	struct zs_pool_counters *counters = pool_counters_lookup(entry->slot);
+
+	if (counters && what < ZS_POOL_WORDS)
+		__sync_fetch_and_add(&counters->word[what], amount);
+}
+
+/* ---- zspages -------------------------------------------------------------- */
+
+static inline u64 class_geometry(u64 size_class)
+{
+	u64 size = ZS_READ(size_class_size, size_class);
+	u64 objs = ZS_READ(size_class_objs_per_zspage, size_class);
+	u64 pages = ZS_READ(size_class_pages_per_zspage, size_class);
+
+	return (size & 0xffffffff) | (objs & 0xffff) << 32 | pages << 48;
+}
+
+static inline struct zs_class_counters *class_find(struct zs_pool_entry *entry, u32 index)
+{
+	if (index >= ZS_CLASSES)
+		return 0;
+	return class_counters_lookup((entry->slot & (ZS_POOLS_MAX - 1)) * ZS_CLASSES + index);
+}
+
+static inline void class_learn(struct zs_pool_entry *entry, u32 index, u64 size_class)
+{
+	struct zs_class_counters *counters = class_find(entry, index);
+
+	if (counters)
+		counters->word[ZS_CLASS_GEOMETRY] = class_geometry(size_class);
+}
+
+/* Preemption is off at every caller: a plain addition is enough. */
+static inline u64 class_count(struct zs_pool_entry *entry, u64 pool, u32 index, u32 what)
+{
+	struct zs_class_counters *counters = class_find(entry, index);
+
+	if (!counters || what >= ZS_CLASS_WORDS)
+		return 0;
+	counters->word[what]++;
+	if (!counters->word[ZS_CLASS_GEOMETRY])
+		counters->word[ZS_CLASS_GEOMETRY] = class_geometry(pool_class(pool, index));
+	return counters->word[ZS_CLASS_GEOMETRY];
+}
+
+static inline void state_record(struct zspage_copy *copy, u64 zspage, u64 head, u64 time_ns)
+{
+	struct zs_record *record = record_begin(head, time_ns, zspage);
+
+	if (!record)
+		return;
+	record->word[3] = ZS_GET(copy, zspage_inuse) | (u64)ZS_GET(copy, zspage_freeobj) << 32;
+	record->word[4] = ZS_GET_BITS(copy, zspage_class);
+	record->word[5] = 0;
+	record->word[6] = 0;
+	record_end(record);
+}
+
+static inline void state_observed(struct zspage_copy *copy, u64 zspage, u32 serial)
+{
+	u64 head = record_head(ZS_KIND_STATE, ZS_GET_BITS(copy, zspage_huge) ? ZS_FLAG_HUGE : 0,
+			       ZS_GET_BITS(copy, zspage_fullness), 0, serial);
+
+	state_record(copy, zspage, head, bpf_ktime_get_ns());
+}
+
+/* The chain from its first descriptor on, four frames a record, one time for all. */
+static inline void frames_observed(struct zspage_copy *copy, u64 zspage, u32 pages, u32 serial,
+				   u64 time_ns)
+{
+	u64 zpdesc = ZS_GET(copy, zspage_first);
+	u32 first, at;
+
+#pragma unroll
+	for (first = 0; first < ZS_CHAIN_MAX; first += ZS_FRAMES_PER_RECORD) {
+		u64 frame[ZS_FRAMES_PER_RECORD] = {};
+		struct zs_record *record;
+
+		if (first >= pages)
+			return;
+#pragma unroll
+		for (at = 0; at < ZS_FRAMES_PER_RECORD; at++) {
+			if (first + at >= pages)
+				break;
+			frame[at] = frame_of(zpdesc);
+			/* A huge zspage keeps its handle where the next pointer would be. */
+			if (first + at + 1 < pages)
+				zpdesc = ZS_READ(zpdesc_next, zpdesc);
+		}
+		record = record_begin(record_head(ZS_KIND_FRAMES, 0, first, pages, serial), time_ns,
+				      zspage);
+		if (!record)
+			continue;
+		record->word[3] = frame[0];
+		record->word[4] = frame[1];
+		record->word[5] = frame[2];
+		record->word[6] = frame[3];
+		record_end(record);
+	}
+}
+
+/*
+ * The group that get_fullness_group() gives a zspage with its first object.
+ * insert_zspage() is about to store it; nothing that could be hooked follows
+ * under the lock.
+ */
+static inline u32 newborn_fullness(u64 objs_per_zspage)
+{
+	if (objs_per_zspage == 1)
+		return ZS_FULLNESS_GROUPS - 1;
+	return objs_per_zspage ? 100 / (u32)objs_per_zspage / 10 + 1 : 1;
+}
+
+static inline void birth_observed(struct zspage_copy *copy, u64 zspage, u64 geometry, u32 serial)
+{
+	u64 time_ns = bpf_ktime_get_ns();
+	u32 pages = geometry >> 48;
+	u32 flags = ZS_FLAG_NEWBORN;
+
+	if (ZS_GET_BITS(copy, zspage_huge))
+		flags |= ZS_FLAG_HUGE;
+	state_record(copy, zspage,
+		     record_head(ZS_KIND_STATE, flags, newborn_fullness(geometry >> 32 & 0xffff),
+				 pages, serial),
+		     time_ns);
+	frames_observed(copy, zspage, pages, serial, time_ns);
+}
+
+/* ---- hooks ---------------------------------------------------------------- */
+
+#ifdef ZS_HOOK_obj_malloc
+/*
+ * obj_malloc(pool, zspage, handle): an allocation or, when the zspage is off
+ * its list and not empty, a compaction that moves an object into it. The first
+ * object of a zspage that was on no list is its birth.
+ */
+static inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u64 result)
+{
+	struct zs_pool_entry *entry = pool_enter(pool);
+	struct zspage_copy copy = {};
+	u64 *last_malloc = last_malloc_lookup();
+	u64 geometry;
+	u32 off_list;
+
+	if (!entry || !last_malloc || zspage_read(&copy, zspage))
+		return;
+	off_list = zspage_off_list(&copy, zspage);
+	if (off_list && ZS_GET(&copy, zspage_inuse) > 1) {
+		class_count(entry, pool, ZS_GET_BITS(&copy, zspage_class), ZS_CLASS_MOVES);
+		entry->run_moves++;
+		return;
+	}
+	geometry = class_count(entry, pool, ZS_GET_BITS(&copy, zspage_class), ZS_CLASS_ALLOCS);
+	if (off_list)
+		birth_observed(&copy, zspage, geometry, entry->serial);
+	else
+		*last_malloc = zspage;
+}
+ON_RETURN(obj_malloc, obj_malloc_done)
+#endif
+
+#ifdef ZS_HOOK_fix_fullness_group
+/*
+ * fix_fullness_group(class, zspage): the end of every allocation into a zspage
+ * that existed, and of every free. Which of the two is known by the obj_malloc
+ * that went before it on this CPU under the same lock.
+ */
+static inline void fix_fullness_group_done(u64 size_class, u64 zspage, u64 unused, u64 result)
+{
+	u64 *last_malloc = last_malloc_lookup();
+	struct zspage_copy copy = {};
+	struct zs_pool_entry *entry;
+	u64 pool;
+
+	if (!last_malloc || zspage_read(&copy, zspage))
+		return;
+	pool = ZS_GET(&copy, zspage_pool);
+	entry = pool_enter(pool);
+	if (!entry)
+		return;
+	if (*last_malloc == zspage)
+		*last_malloc = 0;
+	else
+		class_count(entry, pool, ZS_GET_BITS(&copy, zspage_class), ZS_CLASS_FREES);
+	state_observed(&copy, zspage, entry->serial);
+}
+ON_RETURN(fix_fullness_group, fix_fullness_group_done)
+#endif
+
+#ifdef ZS_HOOK_putback_zspage
+/* putback_zspage(class, zspage): compaction is done with a source or a destination. */
+static inline void putback_zspage_done(u64 size_class, u64 zspage, u64 unused, u64 result)
+{
+	struct zspage_copy copy = {};
+	struct zs_pool_entry *entry;
+
+	if (zspage_read(&copy, zspage))
+		return;
+	entry = pool_enter(ZS_GET(&copy, zspage_pool));
+	if (entry)
+		state_observed(&copy, zspage, entry->serial);
+}
+ON_RETURN(putback_zspage, putback_zspage_done)
+#endif
+
+static inline void death_observed(u64 zspage)
+{
+	struct zspage_copy copy = {};
+	struct zs_pool_entry *entry;
+
+	if (zspage_read(&copy, zspage))
+		return;
+	entry = pool_find(ZS_GET(&copy, zspage_pool));
+	if (entry)
+		record_words(record_head(ZS_KIND_DEATH, 0, 0, 0, entry->serial), zspage, 0,
+			     ZS_GET_BITS(&copy, zspage_class), 0);
+}
+
+#ifdef ZS_HOOK_trylock_zspage
+/* trylock_zspage(zspage) == 1: all pages are locked; both callers now free it. */
+static inline void trylock_zspage_done(u64 zspage, u64 unused, u64 unused_too, u64 result)
+{
+	if ((u32)result == 1)
+		death_observed(zspage);
+}
+ON_RETURN(trylock_zspage, trylock_zspage_done)
+#endif
+
+#ifdef ZS_HOOK___free_zspage
+/* __free_zspage(pool, class, zspage): every death, where it is not inlined. */
+static inline void free_zspage_begun(u64 pool, u64 size_class, u64 zspage)
+{
+	death_observed(zspage);
+}
+ON_ENTRY(__free_zspage, free_zspage_begun)
+#endif
+
+#ifdef ZS_HOOK_async_free_zspage
+/*
+ * async_free_zspage(work) frees every zspage that stood in group 0 when it
+ * looked, waiting for page locks: the deaths that trylock_zspage() refused.
+ * The work item of a pool never runs twice at one time.
+ */
+static inline void async_free_begun(u64 work, u64 unused, u64 unused_too)
+{
+	struct zs_pool_entry *entry = pool_find(work - ZS_OFFSET(zs_pool_free_work));
+
+	if (entry)
+		entry->deferred_begin_ns = bpf_ktime_get_ns();
+}
+ON_ENTRY(async_free_zspage, async_free_begun)
+
+static inline void async_free_done(u64 work, u64 unused, u64 unused_too, u64 result)
+{
+	u64 pool = work - ZS_OFFSET(zs_pool_free_work);
+	struct zs_pool_entry *entry = pool_find(pool);
+
+	if (entry && entry->deferred_begin_ns)
+		record_words(record_head(ZS_KIND_DEFERRED_FREE, 0, 0, 0, entry->serial), pool,
+			     entry->deferred_begin_ns, 0, 0);
+}
+ON_RETURN(async_free_zspage, async_free_done)
+#endif
+
+#ifdef ZS_HOOK_create_page_chain
+/*
+ * create_page_chain(class, zspage, descriptors): with a zspage that is on a
+ * list this is a migration that has put a new page into the chain. At birth
+ * the chain is told together with the first object instead, under the lock.
+ */
+static inline void create_page_chain_done(u64 size_class, u64 zspage, u64 unused, u64 result)
+{
+	struct zspage_copy copy = {};
+	struct zs_pool_entry *entry;
+
+	if (zspage_read(&copy, zspage) || zspage_off_list(&copy, zspage))
+		return;
+	entry = pool_find(ZS_GET(&copy, zspage_pool));
+	if (entry)
+		frames_observed(&copy, zspage, ZS_READ(size_class_pages_per_zspage, size_class),
+				entry->serial, bpf_ktime_get_ns());
+}
+ON_RETURN(create_page_chain, create_page_chain_done)
+#endif
+
+#ifdef ZS_HOOK_zs_page_migrate
+/*
+ * zs_page_migrate(new, old, mode): on success the new page belongs to the
+ * zspage and is still locked by the caller, so the zspage cannot die before
+ * this reads it; on failure the same holds for the old page. Success without a
+ * zspage means that the zspage had died before: nothing moved.
+ */
+static inline void zs_page_migrate_done(u64 new_page, u64 old_page, u64 mode, u64 result)
+{
+	s64 error = (s32)result;
+	u64 zspage = ZS_READ(zpdesc_zspage, error ? old_page : new_page);
+	struct zspage_copy copy = {};
+	struct zs_pool_entry *entry;
+
+	if (!zspage || zspage_read(&copy, zspage))
+		return;
+	entry = pool_find(ZS_GET(&copy, zspage_pool));
+	if (!entry)
+		return;
+	pool_count(entry, error ? ZS_POOL_MIGRATION_FAILURES : ZS_POOL_MIGRATIONS, 1);
+	record_words(record_head(ZS_KIND_MIGRATION, 0, 0, 0, entry->serial), zspage,
+		     frame_of(old_page), frame_of(new_page), error);
+}
+ON_RETURN(zs_page_migrate, zs_page_migrate_done)
+#endif
+
+static inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
+{
+	entry->run_begin_ns = bpf_ktime_get_ns();
+	entry->run_moves = 0;
+	entry->run_pages = 0;
+	record_words(record_head(ZS_KIND_COMPACT_BEGIN, 0, 0, 0, entry->serial), pool, 0, 0, 0);
+}
+
+static inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
+{
+	pool_count(entry, ZS_POOL_COMPACTIONS, 1);
+	record_words(record_head(ZS_KIND_COMPACT_END, 0, 0, 0, entry->serial), pool,
+		     entry->run_moves, entry->run_pages, entry->run_begin_ns);
+}
+
+#ifdef ZS_HOOK___zs_compact
+/*
+ * __zs_compact(pool, class), once a class from the largest down, from the
+ * sysfs file and from the shrinker alike: zs_compact() itself is inlined into
+ * the shrinker. A pool has one run at a time (compaction_in_progress).
+ */
+static inline void zs_compact_class_begun(u64 pool, u64 size_class, u64 unused)
+{
+	struct zs_pool_entry *entry = pool_enter(pool);
+
+	if (entry && size_class == pool_class(pool, ZS_CLASSES - 1))
+		compaction_begun(pool, entry);
+}
+ON_ENTRY(__zs_compact, zs_compact_class_begun)
+
+static inline void zs_compact_class_done(u64 pool, u64 size_class, u64 unused, u64 pages_freed)
+{
+	struct zs_pool_entry *entry = pool_enter(pool);
+
+	if (!entry)
+		return;
+	entry->run_pages += pages_freed;
+	pool_count(entry, ZS_POOL_PAGES_FREED, pages_freed);
+	if (size_class == pool_class(pool, 0))
+		compaction_ended(pool, entry);
+}
+ON_RETURN(__zs_compact, zs_compact_class_done)
+#endif
+
+#ifdef ZS_HOOK_zs_compact
+/* zs_compact(pool), where it is one function for all triggers. */
+static inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
+{
+	struct zs_pool_entry *entry = pool_enter(pool);
+
+	if (entry)
+		compaction_begun(pool, entry);
+}
+ON_ENTRY(zs_compact, zs_compact_begun)
+
+static inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too, u64 pages_freed)
+{
+	struct zs_pool_entry *entry = pool_enter(pool);
+
+	if (!entry)
+		return;
+	entry->run_pages = pages_freed;
+	pool_count(entry, ZS_POOL_PAGES_FREED, pages_freed);
+	compaction_ended(pool, entry);
+}
+ON_RETURN(zs_compact, zs_compact_done)
+#endif
+
+#ifdef ZS_HOOK_zs_malloc
+/* zs_malloc(pool, size, ...): only failures; obj_malloc() tells the rest. */
+static inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)
+{
+	struct zs_pool_entry *entry;
+
+	if (result < (u64)-4095)
+		return;
+	entry = pool_enter(pool);
+	if (!entry)
+		return;
+	pool_count(entry, ZS_POOL_FAILURES, 1);
+	record_words(record_head(ZS_KIND_ALLOC_FAILURE, 0, 0, 0, entry->serial), pool, size, result,
+		     0);
+}
+ON_RETURN(zs_malloc, zs_malloc_done)
+#endif
+
+static inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
+{
+	if (entry->serial)
+		record_words(record_head(ZS_KIND_POOL_DESTROYED, 0, entry->slot, 0, entry->serial),
+			     pool, 0, 0, 0);
+	pools_delete(pool);
+}
+
+#ifdef ZS_HOOK_zs_create_pool
+/* zs_create_pool(name): nobody else knows the pool yet, so all that follows is seen. */
+static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64 pool)
+{
+	struct zs_pool_entry *entry;
+	u64 longest = 0;
+	u32 index;
+
+	if (!pool)
+		return;
+	entry = pools_lookup(pool);
+	if (entry)
+		pool_gone(pool, entry);
+	for (index = 0; index < ZS_CLASSES; index++) {
+		u64 pages = ZS_READ(size_class_pages_per_zspage, pool_class(pool, index));
+
+		if (pages > longest)
+			longest = pages;
+	}
+	pool_register(pool, 0, longest);
+	entry = pool_find(pool);
+	if (!entry)
+		return;
+	for (index = 0; index < ZS_CLASSES; index++) {
+		u64 size_class = pool_class(pool, index);
+
+		/* Slots that share a class point to the largest of them. */
+		if (ZS_READ(size_class_index, size_class) == index)
+			class_learn(entry, index, size_class);
+	}
+}
+ON_RETURN(zs_create_pool, zs_create_pool_done)
+#endif
+
+#ifdef ZS_HOOK_zs_destroy_pool
+/*
+ * zs_destroy_pool(pool), at entry: at its return the address may already be
+ * another pool's. Its owner has freed all objects by now; what the deferred
+ * worker still frees belongs to a pool that is gone.
+ */
+static inline void zs_destroy_pool_begun(u64 pool, u64 unused, u64 unused_too)
+{
+	struct zs_pool_entry *entry = pools_lookup(pool);
+
+	if (entry)
+		pool_gone(pool, entry);
+}
+ON_ENTRY(zs_destroy_pool, zs_destroy_pool_begun)
+#endif

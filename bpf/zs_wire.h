@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The bytes that cross from the kernel to user space. zpobs/wire.py is the
+ * Python twin of this file; tests/test_wire.py compares the two constant by
+ * constant.
+ *
+ * A record is an observation: the absolute state of one thing at one time,
+ * never a change. Seven u64 words behind the ring's own 8-byte header make a
+ * slot of 64 bytes, so that a mapped ring is a matrix of N x 8 words.
+ *
+ *   word 0   kind:8 | flags:8 | a:8 | b:8 | pool serial:32   (low bits first)
+ *   word 1   time_ns, CLOCK_MONOTONIC
+ *   word 2   address of the subject: a zspage or a pool
+ *   words 3..6 by kind:
+ *
+ *   kind            a          b      word 2  word 3             word 4            5, 6
+ *   STATE           fullness   pages  zspage  inuse | freeobj<<32  class index
+ *   FRAMES          first page pages  zspage  four page frame numbers, words 3..6
+ *   DEATH                             zspage                     class index
+ *   POOL_CREATED    slot    chain    pool    name, 32 bytes, words 3..6
+ *   POOL_DESTROYED  slot              pool
+ *   COMPACT_BEGIN                     pool
+ *   COMPACT_END                       pool    objects moved      pages freed       begin_ns
+ *   MIGRATION                         zspage  old frame          new frame         result
+ *   ALLOC_FAILURE                     pool    requested bytes    error
+ *   DEFERRED_FREE                     pool    begin_ns
+ *
+ * "chain" is the longest page chain of any size class, 0 if it was not read.
+ * All FRAMES parts of one chain carry one time_ns, which is their generation.
+ * Errors are negative errno values in two's complement.
+ */
+#ifndef ZS_WIRE_H
+#define ZS_WIRE_H
+
+#define ZS_WIRE_VERSION 1
+#define ZS_RECORD_WORDS 7
+#define ZS_FRAMES_PER_RECORD 4
+#define ZS_NAME_BYTES 32
+
+#define ZS_KIND_STATE 1
+#define ZS_KIND_FRAMES 2
+#define ZS_KIND_DEATH 3
+#define ZS_KIND_POOL_CREATED 16
+#define ZS_KIND_POOL_DESTROYED 17
+#define ZS_KIND_COMPACT_BEGIN 18
+#define ZS_KIND_COMPACT_END 19
+#define ZS_KIND_MIGRATION 20
+#define ZS_KIND_ALLOC_FAILURE 21
+#define ZS_KIND_DEFERRED_FREE 22
+
+/* STATE: the zspage holds one object that fills its page. */
+#define ZS_FLAG_HUGE 1
+/* STATE: first object of a zspage that was on no list before: a birth. */
+#define ZS_FLAG_NEWBORN 2
+/* POOL_CREATED: first met in use; its creation was not seen. */
+#define ZS_FLAG_LATE 4
+
+/* Pools that can be watched at one time; a power of two. */
+#define ZS_POOLS_MAX 32
+/* Longest page chain a zspage can have (CONFIG_ZSMALLOC_CHAIN_SIZE <= 16). */
+#define ZS_CHAIN_MAX 16
+
+/* Words of one per-CPU counter element: per size class, and per pool. */
+#define ZS_CLASS_ALLOCS 0
+#define ZS_CLASS_FREES 1
+#define ZS_CLASS_MOVES 2
+/* size:32 | objs_per_zspage:16 | pages_per_zspage:16, set at the pool's birth or the first use. */
+#define ZS_CLASS_GEOMETRY 3
+#define ZS_CLASS_WORDS 4
+
+#define ZS_POOL_FAILURES 0
+#define ZS_POOL_MIGRATIONS 1
+#define ZS_POOL_MIGRATION_FAILURES 2
+#define ZS_POOL_COMPACTIONS 3
+#define ZS_POOL_PAGES_FREED 4
+#define ZS_POOL_WORDS 5
+
+/* Words of the loss counters, one per-CPU element for the whole program. */
+#define ZS_LOSS_RING_FULL 0
+/* A return without its entry, or an entry whose return never came. */
+#define ZS_LOSS_UNPAIRED 1
+/* Pools met while all POOLS_MAX places were taken: not watched at all. */
+#define ZS_LOSS_POOLS 2
+#define ZS_LOSS_WORDS 3
+
+/* u32 and u64 are the including dialect's. */
+struct zs_record {
+	u64 word[ZS_RECORD_WORDS];
+};
+
+struct zs_class_counters {
+	u64 word[ZS_CLASS_WORDS];
+};
+
+struct zs_pool_counters {
+	u64 word[ZS_POOL_WORDS];
+};
+
+struct zs_loss_counters {
+	u64 word[ZS_LOSS_WORDS];
+};
+
+/* A watched pool, by address; user space reads it, twin: zpobs/sources/counters.py. */
+struct zs_pool_entry {
+	u32 serial;
+	u32 slot;
+	u64 since_ns;
+	u64 late;
+	char name[ZS_NAME_BYTES];
+	u64 deferred_begin_ns;
+	u64 run_begin_ns;
+	u64 run_moves;
+	u64 run_pages;
+};
+
+#endif

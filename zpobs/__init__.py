@@ -1,0 +1,1 @@
+"""zpobs: live, exact observability of the Linux zsmalloc allocator through eBPF."""

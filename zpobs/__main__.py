@@ -1,0 +1,5 @@
+"""``python -m zpobs``."""
+
+from zpobs.cli import main
+
+main()

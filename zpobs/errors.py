@@ -1,0 +1,47 @@
+"""Errors that users see: what failed, what was found, what to try, exit status."""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FINDING = 1
+EXIT_USAGE = 2
+EXIT_ENVIRONMENT = 3
+EXIT_BAD_INPUT = 4
+EXIT_LOST_GUEST = 5
+EXIT_BUG = 70
+
+
+class ZpobsError(Exception):
+    """An expected failure, told to the user in one line and by an exit status."""
+
+    exit_status = EXIT_BUG
+
+    def __init__(self, problem: str, *, found: str = "", hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.found = found
+        self.hint = hint
+
+    def __str__(self) -> str:
+        line = self.problem
+        if self.found:
+            line += f"; found: {self.found}"
+        if self.hint:
+            line += f"; try: {self.hint}"
+        return line
+
+
+class UsageError(ZpobsError):
+    """The command line asks for something that cannot be."""
+
+    exit_status = EXIT_USAGE
+
+
+class EnvironmentLacksError(ZpobsError):
+    """The host lacks something that the command needs."""
+
+    exit_status = EXIT_ENVIRONMENT
+
+
+class RecordError(ZpobsError):
+    """Bytes that should be records of ours are not: a bug, never bad luck."""

@@ -1,0 +1,94 @@
+"""What the running kernel has, gathered once at start: facts, no opinions."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from zpobs.errors import EnvironmentLacksError
+from zpobs.kernel.btf import Btf
+from zpobs.kernel.hooks import all_hooks
+
+_VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
+_KALLSYMS = Path("/proc/kallsyms")
+_CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """Facts about one running kernel.
+
+    ``functions`` are the hookable functions of :mod:`zpobs.kernel.hooks` that
+    kallsyms lists. ``vmemmap_base_at`` is the address of the variable that
+    turns a descriptor's address into a frame number, None if kallsyms hides
+    it. ``chain_size`` is CONFIG_ZSMALLOC_CHAIN_SIZE, None if no copy of the
+    kernel's configuration is at hand.
+    """
+
+    release: str
+    page_size: int
+    btf: Btf
+    functions: frozenset[str]
+    vmemmap_base_at: int | None
+    chain_size: int | None
+
+
+def probe_kernel() -> KernelFacts:
+    """Gather facts about the running kernel; needs root to see symbol addresses."""
+    release = os.uname().release
+    if not _VMLINUX_BTF.exists():
+        raise EnvironmentLacksError(
+            "kernel structures cannot be located",
+            found=f"no {_VMLINUX_BTF} on {release}",
+            hint="a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+        )
+    symbols = _symbols({hook.function for hook in all_hooks()} | {"zs_malloc", "vmemmap_base"})
+    if "zs_malloc" not in symbols:
+        raise EnvironmentLacksError(
+            "zsmalloc is not in this kernel",
+            found=f"no zs_malloc in {_KALLSYMS} on {release}",
+            hint="modprobe zsmalloc, or a kernel with CONFIG_ZSMALLOC",
+        )
+    btf = Btf.read(_VMLINUX_BTF)
+    module = _VMLINUX_BTF.with_name("zsmalloc")
+    if module.exists():
+        btf = Btf.read(module, base=btf)
+    return KernelFacts(
+        release=release,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        btf=btf,
+        functions=frozenset(symbols) - {"vmemmap_base"},
+        vmemmap_base_at=symbols.get("vmemmap_base") or None,
+        chain_size=_chain_size(release),
+    )
+
+
+def _symbols(wanted: set[str]) -> dict[str, int]:
+    """Return the addresses of those symbols that kallsyms lists under exactly these names."""
+    pattern = re.compile(
+        rf"^([0-9a-f]+) \w ({'|'.join(sorted(map(re.escape, wanted)))})(?:\t.*)?$", re.MULTILINE
+    )
+    listing = _KALLSYMS.read_text(encoding="ascii", errors="replace")
+    return {name: int(address, 16) for address, name in pattern.findall(listing)}
+
+
+def _chain_size(release: str) -> int | None:
+    """Return CONFIG_ZSMALLOC_CHAIN_SIZE from whichever copy of the configuration is at hand."""
+    for path in (
+        Path("/proc/config.gz"),
+        Path(f"/boot/config-{release}"),
+        Path(f"/lib/modules/{release}/config"),
+        Path(f"/lib/modules/{release}/build/.config"),
+    ):
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        found = _CHAIN_SIZE.search(text.decode(errors="replace"))
+        if found:
+            return int(found[1])
+    return None

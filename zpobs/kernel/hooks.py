@@ -1,0 +1,124 @@
+"""The kernel functions that zpobs hooks, and what each of them tells.
+
+A hook is chosen by what the running kernel has, never by its version. The
+programs of the same names are in ``bpf/probes.bpf.c``; a test compares the
+two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Moment = Literal["entry", "return"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One kernel function to attach to.
+
+    ``moments`` are the programs that it has. ``unseen`` says what part of the
+    state stays unknown without it; ``uncounted`` names the counters of a
+    snapshot that it feeds.
+    """
+
+    function: str
+    moments: tuple[Moment, ...]
+    tells: str
+    unseen: str = ""
+    uncounted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A thing to observe, and the sets of hooks that observe it, the best one first."""
+
+    purpose: str
+    sets: tuple[tuple[Hook, ...], ...]
+
+
+_CREATE = Hook("zs_create_pool", ("return",), "a pool is born", unseen="the creation of pools")
+_DESTROY = Hook("zs_destroy_pool", ("entry",), "a pool is gone", unseen="the end of pools")
+_MALLOC = Hook(
+    "obj_malloc",
+    ("return",),
+    "allocations, moves, births of zspages with their page frames",
+    unseen="births of zspages",
+    uncounted=("allocs", "frees", "moves"),
+)
+_FIX = Hook(
+    "fix_fullness_group",
+    ("return",),
+    "state of a zspage after an allocation or a free",
+    unseen="allocations and frees in zspages that exist",
+    uncounted=("frees",),
+)
+_PUTBACK = Hook(
+    "putback_zspage",
+    ("return",),
+    "state of a zspage after a compaction",
+    unseen="what compaction leaves in zspages",
+)
+_TRYLOCK = Hook(
+    "trylock_zspage", ("return",), "death of a zspage", unseen="deaths of zspages"
+)
+_ASYNC_FREE = Hook(
+    "async_free_zspage",
+    ("entry", "return"),
+    "deaths that waited for a page lock",
+    unseen="deaths of zspages that waited for a page lock",
+)
+_FREE_ZSPAGE = Hook(
+    "__free_zspage", ("entry",), "death of a zspage", unseen="deaths of zspages"
+)
+_CHAIN = Hook(
+    "create_page_chain",
+    ("return",),
+    "page frames of a zspage after a migration",
+    unseen="page frames after a migration",
+)
+_MIGRATE = Hook(
+    "zs_page_migrate",
+    ("return",),
+    "page migrations and their results",
+    uncounted=("migrations", "migration_failures"),
+)
+_COMPACT_CLASS = Hook(
+    "__zs_compact",
+    ("entry", "return"),
+    "compaction runs, class by class, whoever starts them",
+    uncounted=("compactions", "pages_freed"),
+)
+_COMPACT = Hook(
+    "zs_compact",
+    ("entry", "return"),
+    "compaction runs",
+    uncounted=("compactions", "pages_freed"),
+)
+_FAILURE = Hook("zs_malloc", ("return",), "failed allocations", uncounted=("failures",))
+
+# fix_fullness_group etc. run under the class lock; trylock_zspage is a symbol
+# only where __free_zspage() is inlined into zs_free() (7.3), and then the
+# deferred worker must be watched by itself. zs_compact() is inlined into
+# zs_shrinker_scan() from 6.16 on, where __zs_compact() is a symbol.
+CHOICES: tuple[Choice, ...] = (
+    Choice("pool destruction", ((_DESTROY,),)),
+    Choice("allocation", ((_MALLOC,),)),
+    Choice("free", ((_FIX,),)),
+    Choice("zspage death", ((_FREE_ZSPAGE,), (_TRYLOCK, _ASYNC_FREE))),
+    Choice("migrated page chains", ((_CHAIN,),)),
+    Choice("migration", ((_MIGRATE,),)),
+    Choice("compaction", ((_COMPACT_CLASS, _PUTBACK), (_COMPACT, _PUTBACK))),
+    Choice("allocation failure", ((_FAILURE,),)),
+    # Last: a pool whose creation is seen is then seen by every other hook too.
+    Choice("pool creation", ((_CREATE,),)),
+)
+
+
+def all_hooks() -> tuple[Hook, ...]:
+    """Return every hook of every choice, once each."""
+    found: dict[str, Hook] = {}
+    for choice in CHOICES:
+        for hooks in choice.sets:
+            found.update((hook.function, hook) for hook in hooks)
+    return tuple(found.values())

@@ -1,0 +1,58 @@
+"""Where this kernel keeps the members that the probes read.
+
+``bpf/zs_layout.h`` is the one list of them; this module reads it as data and
+resolves it in BTF.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from zpobs.bpf_files import bpf_text
+from zpobs.kernel.btf import Btf, Place
+
+_LINE = re.compile(r"^ZS_(FIELD|BITS|EITHER)\(([\w, ]+)\)$", re.MULTILINE)
+_WORD_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One line of zs_layout.h: candidates are (structure, member), newest kernel first."""
+
+    name: str
+    is_bits: bool
+    candidates: tuple[tuple[str, str], ...]
+
+
+def members() -> tuple[Member, ...]:
+    """Return the lines of ``bpf/zs_layout.h``."""
+    found = []
+    for form, arguments in _LINE.findall(bpf_text("zs_layout.h")):
+        name, *words = (word.strip() for word in arguments.split(","))
+        pairs = tuple(zip(words[::2], words[1::2], strict=True))
+        found.append(Member(name, form == "BITS", pairs))
+    return tuple(found)
+
+
+def resolve(btf: Btf, member: Member) -> Place | None:
+    """Return where this kernel has a member, None if it has none of the candidates."""
+    for struct_name, field in member.candidates:
+        place = btf.place(struct_name, field)
+        if place:
+            return place
+    return None
+
+
+def constants(member: Member, place: Place) -> dict[str, str]:
+    """Return the -D constants by which the bcc dialect reads a member."""
+    if member.is_bits:
+        word, shift = divmod(place.bit_offset, _WORD_BITS)
+        return {
+            f"ZS_OFF_{member.name}": str(word * _WORD_BITS // 8),
+            f"ZS_SHIFT_{member.name}": str(shift),
+            f"ZS_MASK_{member.name}": str((1 << place.bits) - 1),
+        }
+    # A structure member (a list head) is read by its first word.
+    width = place.bits if place.bits in (8, 16, 32, 64) else 64
+    return {f"ZS_OFF_{member.name}": str(place.offset), f"ZS_TYPE_{member.name}": f"u{width}"}

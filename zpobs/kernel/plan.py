@@ -1,0 +1,105 @@
+"""What to attach on this kernel: decided from facts alone, touching nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.kernel.facts import KernelFacts
+from zpobs.kernel.hooks import CHOICES, Choice, Hook, all_hooks
+from zpobs.kernel.layout import constants, members, resolve
+from zpobs.snapshot import Kernel
+
+AttachForm = Literal["fentry", "kprobe"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """What a loader is to do.
+
+    ``hooks`` are to be attached, ``missing`` cannot be. ``places`` are the
+    constants by which probes read kernel structures. ``frames`` tells whether
+    page frame numbers can be computed, ``trampolines`` whether BTF describes
+    every hook, which fentry needs.
+    """
+
+    kernel: Kernel
+    hooks: tuple[Hook, ...]
+    missing: tuple[Hook, ...]
+    places: Mapping[str, str]
+    size_classes: int
+    frames: bool
+    trampolines: bool
+
+
+def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> ProbePlan:
+    """Decide what to attach; ``skip`` names hooks to leave out although they exist."""
+    known = {hook.function for hook in all_hooks()}
+    if skip - known:
+        raise UsageError(
+            f"no hook is called {', '.join(sorted(skip - known))}",
+            found=f"hooks {', '.join(sorted(known))}",
+        )
+    wanted = [hook for choice in CHOICES for hook in _choose(choice, facts.functions)]
+    hooks = tuple(h for h in wanted if h.function in facts.functions and h.function not in skip)
+    missing = tuple(hook for hook in wanted if hook not in hooks)
+    places, size_classes = _places(facts)
+    return ProbePlan(
+        kernel=_kernel(facts),
+        hooks=hooks,
+        missing=missing,
+        places=places,
+        size_classes=size_classes,
+        frames=facts.vmemmap_base_at is not None,
+        trampolines=all(facts.btf.has_function(hook.function) for hook in hooks),
+    )
+
+
+def _choose(choice: Choice, functions: frozenset[str]) -> tuple[Hook, ...]:
+    """Return the first complete set of hooks, or else the one that lacks the fewest."""
+    return min(
+        choice.sets, key=lambda hooks: sum(hook.function not in functions for hook in hooks)
+    )
+
+
+def _kernel(facts: KernelFacts) -> Kernel:
+    groups = facts.btf.array_length("size_class", "fullness_list")
+    return Kernel(
+        release=facts.release,
+        page_size=facts.page_size,
+        chain_size=facts.chain_size or 0,
+        descriptor="zpdesc" if facts.btf.has_struct("zpdesc") else "page",
+        fullness_groups=groups or 0,
+    )
+
+
+def _places(facts: KernelFacts) -> tuple[dict[str, str], int]:
+    """Return the -D constants of the bcc dialect and the number of size class slots."""
+    btf = facts.btf
+    found: dict[str, str] = {}
+    absent = []
+    for member in members():
+        place = resolve(btf, member)
+        if place is None:
+            absent.append(".".join(member.candidates[0]))
+        else:
+            found.update(constants(member, place))
+    size_classes = btf.array_length("zs_pool", "size_class")
+    groups = btf.array_length("size_class", "fullness_list")
+    zspage_bytes = btf.size("zspage")
+    page_bytes = btf.size("page")
+    if absent or not (size_classes and groups and zspage_bytes and page_bytes):
+        raise EnvironmentLacksError(
+            "zsmalloc's structures are not as zpobs knows them",
+            found=f"no {', '.join(absent) or 'size class table'} in the BTF of {facts.release}",
+            hint="a newer zpobs, or modprobe zsmalloc if it is a module",
+        )
+    found["ZS_SIZEOF_zspage"] = str(min(zspage_bytes, 64))
+    found["ZS_SIZEOF_page"] = str(page_bytes)
+    found["ZS_CLASSES"] = str(size_classes)
+    found["ZS_FULLNESS_GROUPS"] = str(groups)
+    if facts.vmemmap_base_at is not None:
+        found["ZS_VMEMMAP_BASE"] = f"{facts.vmemmap_base_at:#x}ULL"
+    return found, size_classes

@@ -1,0 +1,206 @@
+"""The bcc loader: compiles ``bpf/probes.bpf.c`` on this host, with this kernel's headers.
+
+bcc has no BTF relocation, so every place in a kernel structure goes in as a
+-D constant. Nothing but this module knows bcc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zpobs.bpf_files import bpf_text
+from zpobs.errors import EnvironmentLacksError
+from zpobs.kernel.hooks import Hook
+from zpobs.kernel.plan import AttachForm, ProbePlan
+from zpobs.loaders import Attached, AttachWish
+
+_SOURCES = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
+_MAPS = (
+    "zs_events",
+    "zs_pools",
+    "zs_free_places",
+    "zs_class_counters",
+    "zs_pool_counters",
+    "zs_loss",
+)
+
+
+class BccLoader:
+    """Compiles, loads and attaches with bcc."""
+
+    def attach(
+        self,
+        plan: ProbePlan,
+        *,
+        wish: AttachWish,
+        ring_bytes: int,
+        prepare: Callable[[Mapping[str, int]], None],
+    ) -> Attached:
+        """Attach every hook of the plan; see :class:`zpobs.loaders.Loader`."""
+        bpf_class = _import_bcc()
+        _check_headers(plan.kernel.release)
+        forms: tuple[AttachForm, ...] = (
+            (wish,) if wish != "auto" else ("fentry", "kprobe") if plan.trampolines else ("kprobe",)
+        )
+        failures: dict[Hook, str] = {}
+        for form in forms:
+            module = _compile(bpf_class, plan, form, ring_bytes)
+            map_fds = {name: module[name].map_fd for name in _MAPS}
+            prepare(map_fds)
+            program_fds, failures = _attach_all(module, bpf_class, plan, form)
+            if program_fds and not (failures and form != forms[-1]):
+                return Attached(
+                    form=form,
+                    ring_bytes=ring_bytes,
+                    map_fds=map_fds,
+                    program_fds=program_fds,
+                    failed=failures,
+                    close=module.cleanup,
+                )
+            module.cleanup()
+        raise EnvironmentLacksError(
+            "no probe could be attached",
+            found=next(iter(failures.values()), "no hook in the plan"),
+            hint="a kernel with CONFIG_KPROBES or fentry, and root; see zpobs top --attach",
+        )
+
+
+def _import_bcc() -> Any:
+    """Return bcc's BPF class with its attaching by name prefix switched off."""
+    try:
+        from bcc import BPF  # noqa: PLC0415 - only a host that uses bcc has it
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            "the bcc loader needs the Python package bcc",
+            found=f"{error} (Python at {sys.executable})",
+            hint="apt install python3-bpfcc, and a Python that sees Debian's packages",
+        ) from error
+
+    class Module(BPF):  # type: ignore[misc]
+        def _trace_autoload(self) -> None:
+            """Attach nothing unasked, so that a hook that is missing is reported."""
+
+    return Module
+
+
+def _check_headers(release: str) -> None:
+    named = os.environ.get("BCC_KERNEL_SOURCE")
+    places = [Path(named)] if named else [
+        Path(f"/lib/modules/{release}/build"),
+        Path("/sys/kernel/kheaders.tar.xz"),
+    ]
+    if not any(place.exists() for place in places):
+        raise EnvironmentLacksError(
+            "the bcc loader needs the kernel's headers",
+            found=f"none at {' or '.join(map(str, places))}",
+            hint=f"apt install linux-headers-{release}",
+        )
+
+
+def _compile(bpf_class: Any, plan: ProbePlan, form: AttachForm, ring_bytes: int) -> Any:
+    # Absolute line numbers are lost in one text; name each part for messages.
+    text = "\n".join(f'#line 1 "{name}"\n' + bpf_text(name) for name in _SOURCES)
+    with _diagnostics() as log:
+        try:
+            return bpf_class(text=text.encode(), cflags=_flags(plan, form, ring_bytes))
+        except Exception as error:  # bcc raises bare Exception
+            raise EnvironmentLacksError(
+                "bcc cannot compile the probes",
+                found=_first_error(log) or str(error),
+                hint=f"headers that match the running kernel; whole log in {_keep(log)}",
+            ) from error
+
+
+def _flags(plan: ProbePlan, form: AttachForm, ring_bytes: int) -> list[str]:
+    flags = [f"-D{name}={value}" for name, value in plan.places.items()]
+    flags += [f"-DZS_HOOK_{hook.function}=1" for hook in plan.hooks]
+    flags.append(f"-DZS_RING_PAGES={ring_bytes // plan.kernel.page_size}")
+    flags += ["-Wno-unused-function", "-Wno-macro-redefined", "-Wno-duplicate-decl-specifier"]
+    return [*flags, "-DZS_FENTRY=1"] if form == "fentry" else flags
+
+
+def _attach_all(
+    module: Any, bpf_class: Any, plan: ProbePlan, form: AttachForm
+) -> tuple[dict[str, int], dict[Hook, str]]:
+    """Attach hook by hook; return program descriptors by name, and refusals."""
+    fds: dict[str, int] = {}
+    failures: dict[Hook, str] = {}
+    for hook in plan.hooks:
+        with _diagnostics() as log:
+            try:
+                for moment in hook.moments:
+                    attach = _attach_fentry if form == "fentry" else _attach_kprobe
+                    fds.update(attach(module, bpf_class, hook.function, moment))
+            except Exception as error:  # bcc raises bare Exception
+                failures[hook] = f"{hook.function}: {_last_line(log) or error}"
+    return fds, failures
+
+
+def _attach_fentry(module: Any, bpf_class: Any, function: str, moment: str) -> dict[str, int]:
+    prefix = "kfunc__vmlinux__" if moment == "entry" else "kretfunc__vmlinux__"
+    name = (prefix + function).encode()
+    loaded = module.load_func(name, bpf_class.TRACING)
+    attach = module.attach_kfunc if moment == "entry" else module.attach_kretfunc
+    attach(fn_name=name)
+    return {f"{function}/{moment}": loaded.fd}
+
+
+def _attach_kprobe(module: Any, bpf_class: Any, function: str, moment: str) -> dict[str, int]:
+    event = function.encode()
+    if moment == "entry":
+        name = b"entry__" + event
+        loaded = module.load_func(name, bpf_class.KPROBE)
+        module.attach_kprobe(event=event, fn_name=name)
+        return {f"{function}/entry": loaded.fd}
+    # The return first: an entry seen alone would be a call that never returns.
+    returns = module.load_func(b"return__" + event, bpf_class.KPROBE)
+    calls = module.load_func(b"call__" + event, bpf_class.KPROBE)
+    module.attach_kprobe(event=event, fn_name=b"call__" + event)
+    module.attach_kretprobe(event=event, fn_name=b"return__" + event)
+    return {f"{function}/call": calls.fd, f"{function}/return": returns.fd}
+
+
+@contextlib.contextmanager
+def _diagnostics() -> Iterator[Path]:
+    """Catch what clang and the verifier print to file descriptor 2."""
+    descriptor, name = tempfile.mkstemp(prefix="zpobs-bcc-", suffix=".log")
+    log = Path(name)
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    try:
+        yield log
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        if not log.with_suffix(".keep").exists():
+            log.unlink(missing_ok=True)
+
+
+def _keep(log: Path) -> Path:
+    """Save a diagnostics file from removal; return the path of the copy."""
+    copy = log.with_name(log.name.replace("zpobs-bcc-", "zpobs-bcc-failed-"))
+    copy.write_bytes(log.read_bytes())
+    return copy
+
+
+def _lines(log: Path) -> list[str]:
+    return [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+
+
+def _first_error(log: Path) -> str:
+    return next((line for line in _lines(log) if "error:" in line), "")
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line of a verifier log that says something."""
+    dull = ("processed ", "max_states", "HINT", "peak_states")
+    useful = [line for line in _lines(log) if not line.startswith(dull)]
+    return useful[-1] if useful else ""

@@ -1,0 +1,273 @@
+"""Frozen values that views read: one instant of every pool, and how far to trust it.
+
+A :class:`Snapshot` holds no reference into the model. Arrays are read-only.
+``Snapshot.to_json`` is the ``--json`` object (schema 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA = 1
+
+Status = Literal["exact", "bounded", "unknown"]
+Owner = Literal["zram", "zswap", "unknown"]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What the observed kernel is."""
+
+    release: str
+    page_size: int
+    chain_size: int
+    descriptor: Literal["zpdesc", "page"]
+    fullness_groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the reader must know to trust the figures.
+
+    ``lost`` counts records that found the ring full, ``missed_runs`` probe
+    runs that the kernel skipped or that came unpaired, ``missed_hooks`` names
+    hooks that could not be attached, ``hooks`` those that are. ``reasons`` are
+    sentences, one for each thing that makes ``status`` less than exact.
+    """
+
+    status: Status
+    lost: int
+    missed_runs: int
+    missed_hooks: tuple[str, ...]
+    hooks: int
+    scans: int
+    last_scan_ns: int | None
+    reasons: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``health`` object."""
+        return {
+            "status": self.status,
+            "lost": self.lost,
+            "missed_runs": self.missed_runs,
+            "missed_hooks": list(self.missed_hooks),
+            "hooks": self.hooks,
+            "scans": self.scans,
+            "last_scan_ns": self.last_scan_ns,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Cumulative counts of one pool since ``since_ns``; None where no hook counts them."""
+
+    allocs: int | None
+    frees: int | None
+    failures: int | None
+    moves: int | None
+    migrations: int | None
+    migration_failures: int | None
+    compactions: int | None
+    pages_freed: int | None
+
+    def to_json(self) -> dict[str, int | None]:
+        """Return the ``counters`` object of a pool."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """Columns of one pool's size classes, one row a class in use, by rising index.
+
+    All arrays have shape (C,), ``fullness`` has (C, groups): zspages in each
+    fullness group. ``allocs``, ``frees`` and ``moves`` are None where no hook
+    counts them.
+    """
+
+    index: Ints
+    size: Ints
+    objs_per_zspage: Ints
+    pages_per_zspage: Ints
+    zspages: Ints
+    objects: Ints
+    fullness: Ints
+    allocs: Ints | None
+    frees: Ints | None
+    moves: Ints | None
+    status: Status
+
+    @property
+    def capacity(self) -> Ints:
+        """Objects that fit into the class's zspages."""
+        return self.zspages * self.objs_per_zspage
+
+    @property
+    def pages(self) -> Ints:
+        """Pages that the class's zspages hold."""
+        return self.zspages * self.pages_per_zspage
+
+    @property
+    def freeable_pages(self) -> Ints:
+        """Pages that a compaction could free (zs_can_compact in mm/zsmalloc.c)."""
+        spare_objects = np.maximum(self.capacity - self.objects, 0)
+        return spare_objects // np.maximum(self.objs_per_zspage, 1) * self.pages_per_zspage
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the ``classes`` array of a pool."""
+        capacity = self.capacity
+        return [
+            {
+                "index": int(self.index[row]),
+                "size": int(self.size[row]),
+                "objs_per_zspage": int(self.objs_per_zspage[row]),
+                "pages_per_zspage": int(self.pages_per_zspage[row]),
+                "zspages": int(self.zspages[row]),
+                "objects": int(self.objects[row]),
+                "capacity": int(capacity[row]),
+                "status": self.status,
+                "fullness": self.fullness[row].tolist(),
+                "counters": {
+                    name: None if column is None else int(column[row])
+                    for name, column in (
+                        ("allocs", self.allocs),
+                        ("frees", self.frees),
+                        ("moves", self.moves),
+                    )
+                },
+            }
+            for row in range(len(self.index))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ZspageTable:
+    """Columns of one pool's live zspages, shape (Z,), by rising address.
+
+    ``frames`` holds the page frame numbers of all zspages end to end;
+    zspage i owns ``frames[frame_start[i]:frame_start[i + 1]]`` (``frame_start``
+    has shape (Z + 1,)); an empty span is a chain that is not known.
+    """
+
+    address: npt.NDArray[np.uint64]
+    class_index: Ints
+    inuse: Ints
+    fullness: Ints
+    huge: npt.NDArray[np.bool_]
+    first_seen_ns: npt.NDArray[np.uint64]
+    last_seen_ns: npt.NDArray[np.uint64]
+    frame_start: Ints
+    frames: npt.NDArray[np.uint64]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the ``zspage_list`` array of a pool."""
+        frames = self.frames.tolist()
+        start = self.frame_start.tolist()
+        rows = zip(
+            self.address.tolist(),
+            self.class_index.tolist(),
+            self.inuse.tolist(),
+            self.fullness.tolist(),
+            self.huge.tolist(),
+            self.first_seen_ns.tolist(),
+            self.last_seen_ns.tolist(),
+            start,
+            start[1:],
+            strict=False,
+        )
+        return [
+            {
+                "address": f"{address:#x}",
+                "class": index,
+                "inuse": inuse,
+                "fullness": fullness,
+                "huge": huge,
+                "pfns": frames[begin:end],
+                "first_seen_ns": first,
+                "last_seen_ns": last,
+            }
+            for address, index, inuse, fullness, huge, first, last, begin, end in rows
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One pool at one instant. ``since_ns`` is wall-clock time."""
+
+    id: int
+    name: str
+    owner: Owner
+    status: Status
+    since_ns: int
+    pages: int
+    zspages: int
+    objects: int
+    counters: Counters
+    classes: ClassTable
+    zspage_list: ZspageTable | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one element of the ``pools`` array."""
+        out: dict[str, Any] = {
+            "id": self.id,
+            "name": self.name,
+            "owner": self.owner,
+            "status": self.status,
+            "since_ns": self.since_ns,
+            "pages": self.pages,
+            "zspages": self.zspages,
+            "objects": self.objects,
+            "counters": self.counters.to_json(),
+            "classes": self.classes.to_json(),
+        }
+        if self.zspage_list is not None:
+            out["zspage_list"] = self.zspage_list.to_json()
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a pool, at monotonic ``time_ns``; not in the JSON object.
+
+    ``values`` by ``kind``: compact_end: objects moved, pages freed, begin_ns;
+    migration: old frame, new frame, result; alloc_failure: bytes asked for,
+    error; deferred_free: begin_ns; none for pool_created, pool_destroyed and
+    compact_begin. Results and errors are 0 or negative errno values.
+    """
+
+    kind: str
+    time_ns: int
+    pool: int
+    zspage: int | None
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one instant. ``time_ns`` is wall-clock, ``mono_ns`` monotonic time.
+
+    ``events`` are the most recent ones, in the order of their arrival.
+    """
+
+    time_ns: int
+    mono_ns: int
+    kernel: Kernel
+    health: Health
+    pools: tuple[PoolView, ...]
+    events: tuple[Event, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``--json`` object."""
+        return {
+            "schema": SCHEMA,
+            "time_ns": self.time_ns,
+            "mono_ns": self.mono_ns,
+            "kernel": {name: getattr(self.kernel, name) for name in self.kernel.__slots__},
+            "health": self.health.to_json(),
+            "pools": [pool.to_json() for pool in self.pools],
+        }

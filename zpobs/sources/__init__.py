@@ -1,0 +1,1 @@
+"""Sources of records and counters: rings and maps of loaded BPF programs."""

@@ -1,0 +1,177 @@
+"""The kernel-side counters and pool table, read whole on every tick.
+
+Unlike records these cannot be lost. The bytes are ``bpf/zs_wire.h``'s
+``struct zs_*_counters`` and ``struct zs_pool_entry``.
+
+Pools get their serial number and counter slot from a queue of *places* that
+this module fills; a place comes back when its pool is gone, its counters
+cleared, under a new serial.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+
+from zpobs import wire
+from zpobs.model.inputs import CountersReading, PoolReading
+from zpobs.sources import bpfmap
+
+# struct zs_pool_entry: serial, slot, since_ns, late, name, and four words that stay there.
+POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s4Q")
+_SERIAL_SHIFT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEntry:
+    """One row of the kernel-side pool table."""
+
+    address: int
+    serial: int
+    slot: int
+    since_mono_ns: int
+    late: bool
+    name: str
+
+
+class CounterSource:
+    """Reads counters and owns the places of pools.
+
+    ``map_fds`` are descriptors by map name, ``size_classes`` is the number of
+    class slots of a pool on this kernel.
+    """
+
+    def __init__(self, map_fds: Mapping[str, int], size_classes: int) -> None:
+        self._maps = map_fds
+        self._programs: tuple[int, ...] = ()
+        self._size_classes = size_classes
+        self._cpus = bpfmap.possible_cpus()
+        self._slot_of: dict[int, int] = {}
+        self._suspects: set[int] = set()
+        self._next_serial = 1
+
+    def open_places(self) -> None:
+        """Hand out a place for every pool that can be watched; before any probe attaches."""
+        for slot in range(wire.POOLS_MAX):
+            self._push_place(slot)
+
+    def watch_programs(self, program_fds: Mapping[str, int]) -> None:
+        """Count the runs that the kernel skipped of these programs."""
+        self._programs = tuple(program_fds.values())
+
+    def read(self, mono_ns: int) -> CountersReading:
+        """Read everything; ``mono_ns`` is the time at which the reading begins."""
+        free_from = self._front_serial()
+        entries = self.pools()
+        loss = bpfmap.lookup_batch(self._maps["zs_loss"], 0, 1, wire.LOSS_WORDS, self._cpus)[0].sum(
+            axis=0
+        )
+        reading = CountersReading(
+            mono_ns=mono_ns,
+            ring_full=int(loss[wire.LOSS_RING_FULL]),
+            unpaired=int(loss[wire.LOSS_UNPAIRED]),
+            missed_runs=sum(map(bpfmap.recursion_misses, self._programs)),
+            untracked_pools=int(loss[wire.LOSS_POOLS]),
+            pools=tuple(self._pool_reading(entry) for entry in entries if entry.serial),
+        )
+        self._reclaim(free_from, {entry.serial for entry in entries})
+        return reading
+
+    def pools(self) -> list[PoolEntry]:
+        """Return the kernel-side pool table."""
+        rows = bpfmap.items(self._maps["zs_pools"], 8, POOL_ENTRY.size)
+        return [_pool_entry(address, value) for address, value in rows]
+
+    def _pool_reading(self, entry: PoolEntry) -> PoolReading:
+        classes = bpfmap.lookup_batch(
+            self._maps["zs_class_counters"],
+            entry.slot * self._size_classes,
+            self._size_classes,
+            wire.CLASS_WORDS,
+            self._cpus,
+        )
+        summed = classes.sum(axis=1)
+        # Geometry is the same on every CPU that has met the class, zero elsewhere.
+        summed[:, wire.CLASS_GEOMETRY] = classes[:, :, wire.CLASS_GEOMETRY].max(axis=1)
+        pool = bpfmap.lookup_batch(
+            self._maps["zs_pool_counters"], entry.slot, 1, wire.POOL_WORDS, self._cpus
+        )
+        return PoolReading(
+            serial=entry.serial,
+            address=entry.address,
+            name=entry.name,
+            since_mono_ns=entry.since_mono_ns,
+            created=not entry.late,
+            class_counters=summed,
+            pool_counters=pool[0].sum(axis=0),
+        )
+
+    # -- places ---------------------------------------------------------------
+
+    def _push_place(self, slot: int) -> None:
+        serial = self._next_serial
+        self._next_serial += 1
+        self._slot_of[serial] = slot
+        place = serial << _SERIAL_SHIFT | slot
+        bpfmap.push(self._maps["zs_free_places"], place.to_bytes(8, sys.byteorder))
+
+    def _front_serial(self) -> int:
+        """Return the serial that the next pool will get; beyond all if none is left."""
+        try:
+            front = bpfmap.peek(self._maps["zs_free_places"], 8)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return self._next_serial
+            raise
+        return int.from_bytes(front, sys.byteorder) >> _SERIAL_SHIFT
+
+    def _reclaim(self, free_from: int, live: set[int]) -> None:
+        """Take back the places of pools that are gone.
+
+        Places are taken in the order of their serials, so one below the
+        queue's front was taken; if its pool is not in the table it is gone, or
+        is about to be entered: hence only what is missing twice is taken back.
+        """
+        missing = {serial for serial in self._slot_of if serial < free_from} - live
+        for serial in sorted(missing & self._suspects):
+            slot = self._slot_of.pop(serial)
+            self._clear(slot)
+            self._push_place(slot)
+        self._suspects = missing - (missing & self._suspects)
+
+    def _clear(self, slot: int) -> None:
+        zeros = bytes(8 * wire.CLASS_WORDS * self._cpus)
+        for index in range(self._size_classes):
+            at = slot * self._size_classes + index
+            bpfmap.update(self._maps["zs_class_counters"], at.to_bytes(4, sys.byteorder), zeros)
+        zeros = bytes(8 * wire.POOL_WORDS * self._cpus)
+        bpfmap.update(self._maps["zs_pool_counters"], slot.to_bytes(4, sys.byteorder), zeros)
+
+
+def _pool_entry(address: bytes, value: bytes) -> PoolEntry:
+    serial, slot, since_ns, late, name, *_ = POOL_ENTRY.unpack(value)
+    return PoolEntry(
+        address=int.from_bytes(address, sys.byteorder),
+        serial=serial,
+        slot=slot,
+        since_mono_ns=since_ns,
+        late=bool(late),
+        name=name.split(b"\0", 1)[0].decode(errors="replace"),
+    )
+
+
+def zram_devices(sysfs: Path = Path("/sys/block")) -> dict[str, bool]:
+    """Return the zram devices of this host: name -> whether it has a pool now."""
+    found = {}
+    for device in sorted(sysfs.glob("zram[0-9]*")):
+        try:
+            found[device.name] = (device / "initstate").read_text().strip() == "1"
+        except OSError:
+            continue  # removed while we looked
+    return found

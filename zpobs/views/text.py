@@ -1,0 +1,205 @@
+"""The plain text frame: a pure function of snapshot, rates and view state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from zpobs.rates import PoolRates
+from zpobs.snapshot import Health, PoolView, Snapshot
+
+BAR_CELLS = 10
+_UNKNOWN = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One line of the size class table."""
+
+    index: int
+    size: int
+    zspages: int
+    pages: int
+    objects: int
+    capacity: int
+    freeable: int
+    allocs: float | None
+    frees: float | None
+
+
+# Column name -> sort key; most actionable first, and the order in which a key press cycles.
+SORTS: Mapping[str, Callable[[ClassRow], float]] = {
+    "pages": lambda row: -row.pages,
+    "freeable": lambda row: -row.freeable,
+    "objects": lambda row: -row.objects,
+    "allocs": lambda row: -(row.allocs or 0),
+    "frees": lambda row: -(row.frees or 0),
+    "size": lambda row: row.size,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TopState:
+    """What the reader has chosen to see."""
+
+    sort: str = "pages"
+    reverse: bool = False
+    notice: str = ""
+
+    def next_sort(self, step: int) -> TopState:
+        """Return the state with the next (or previous) column as sort key."""
+        names = list(SORTS)
+        chosen = names[(names.index(self.sort) + step) % len(names)]
+        return TopState(sort=chosen, reverse=self.reverse)
+
+    def reversed(self) -> TopState:
+        """Return the state with the order turned round."""
+        return TopState(sort=self.sort, reverse=not self.reverse)
+
+
+def render(
+    snapshot: Snapshot,
+    rates: Mapping[int, PoolRates],
+    state: TopState,
+    *,
+    rows: int | None = None,
+    columns: int | None = None,
+) -> list[str]:
+    """Return the lines of one frame, cut to ``rows`` and ``columns`` where given."""
+    lines = [*_header(snapshot), "", *_pools(snapshot, rates)]
+    for pool in snapshot.pools:
+        lines += ["", *_classes(pool, rates.get(pool.id), state, snapshot.kernel.page_size)]
+    if state.notice:
+        lines += ["", state.notice]
+    if rows is not None and len(lines) > rows:
+        hidden = len(lines) - rows + 1
+        lines = [*lines[: rows - 1], f"({hidden} more lines: enlarge the terminal or use --pool)"]
+    return [line[:columns] for line in lines]
+
+
+def human_bytes(count: int) -> str:
+    """Return a byte count in binary units, four significant characters."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def bar(used: int, capacity: int, cells: int = BAR_CELLS) -> str:
+    """Draw how full something is, readable without colour: ``[#######...]  70%``."""
+    if capacity <= 0:
+        return "[" + "." * cells + "]    -"
+    filled = used * cells // capacity
+    return f"[{'#' * filled}{'.' * (cells - filled)}] {100 * used // capacity:3d}%"
+
+
+def health_line(health: Health) -> str:
+    """Return what the reader must know to trust the frame."""
+    known = health.hooks + len(health.missed_hooks)
+    parts = [
+        f"health {health.status}",
+        f"hooks {health.hooks} of {known}",
+        f"lost {health.lost}",
+        f"missed runs {health.missed_runs}",
+        f"scans {health.scans}" + ("" if health.scans else " (probes alone)"),
+    ]
+    return ", ".join(parts)
+
+
+def _header(snapshot: Snapshot) -> list[str]:
+    kernel = snapshot.kernel
+    when = datetime.fromtimestamp(snapshot.time_ns / 1e9, UTC)
+    chain = kernel.chain_size or _UNKNOWN
+    lines = [
+        f"zpobs top  {when:%Y-%m-%d %H:%M:%S} UTC  Linux {kernel.release}, "
+        f"{kernel.descriptor} descriptors, chain size {chain}",
+        health_line(snapshot.health),
+    ]
+    if snapshot.health.missed_hooks:
+        lines.append("  missed hooks: " + ", ".join(snapshot.health.missed_hooks))
+    lines += [f"  {reason}" for reason in snapshot.health.reasons]
+    return lines
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _count(value: int | None) -> str:
+    return _UNKNOWN if value is None else f"{value:,}"
+
+
+def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates]) -> list[str]:
+    if not snapshot.pools:
+        return ["no zsmalloc pool has been used or created since the probes attached"]
+    lines = [
+        f"{'POOL':<10}{'OWNER':<8}{'STATUS':<9}{'BYTES':>11}{'OBJECTS':>11}"
+        f"{'ALLOC/s':>9}{'FREE/s':>9}{'FAILED':>8}"
+    ]
+    for pool in snapshot.pools:
+        per_second = rates.get(pool.id)
+        counters = pool.counters
+        lines.append(
+            f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}"
+            f"{human_bytes(pool.pages * snapshot.kernel.page_size):>11}{pool.objects:>11,}"
+            f"{_rate(per_second and per_second.allocs):>9}"
+            f"{_rate(per_second and per_second.frees):>9}{_count(counters.failures):>8}"
+        )
+        lines.append(
+            f"{'':10}compactions {_count(counters.compactions)}: moved "
+            f"{_count(counters.moves)} objects, freed {_count(counters.pages_freed)} pages; "
+            f"migrations {_count(counters.migrations)}, "
+            f"failed {_count(counters.migration_failures)}"
+        )
+    return lines
+
+
+def class_rows(pool: PoolView, rates: PoolRates | None, state: TopState) -> list[ClassRow]:
+    """Return the size classes that hold zspages, in the chosen order."""
+    table = pool.classes
+    by_class = rates.classes if rates else {}
+    allocs, frees = by_class.get("allocs", {}), by_class.get("frees", {})
+    columns = zip(
+        table.index.tolist(),
+        table.size.tolist(),
+        table.zspages.tolist(),
+        table.pages.tolist(),
+        table.objects.tolist(),
+        table.capacity.tolist(),
+        table.freeable_pages.tolist(),
+        strict=True,
+    )
+    rows = [
+        ClassRow(*values, allocs=allocs.get(values[0]), frees=frees.get(values[0]))
+        for values in columns
+        if values[2] or allocs.get(values[0]) or frees.get(values[0])
+    ]
+    rows.sort(key=lambda row: row.index)
+    rows.sort(key=SORTS[state.sort], reverse=state.reverse)
+    return rows
+
+
+def _classes(
+    pool: PoolView, rates: PoolRates | None, state: TopState, page_size: int
+) -> list[str]:
+    rows = class_rows(pool, rates, state)
+    arrow = "reversed, " if state.reverse else ""
+    pages = sum(row.pages for row in rows)
+    freeable = sum(row.freeable for row in rows)
+    lines = [
+        f"{pool.name}: {len(rows)} size classes in use ({arrow}by {state.sort}), "
+        f"{pages:,} pages, {freeable:,} freeable ({human_bytes(freeable * page_size)})",
+        f"{'CLASS':>5}{'SIZE':>6}{'ZSPAGES':>9}{'PAGES':>9}"
+        f"{'OBJECTS/CAPACITY':>20}  {'USED':<17}{'ALLOC/s':>9}{'FREE/s':>9}{'FREEABLE':>10}",
+    ]
+    for row in rows:
+        objects = f"{row.objects:,}/{row.capacity:,}"
+        lines.append(
+            f"{row.index:>5}{row.size:>6}{row.zspages:>9,}{row.pages:>9,}"
+            f"{objects:>20}  {bar(row.objects, row.capacity)}"
+            f"{_rate(row.allocs):>9}{_rate(row.frees):>9}{row.freeable:>10,}"
+        )
+    return lines

@@ -1,0 +1,103 @@
+"""The bytes that cross from the kernel: Python twin of ``bpf/zs_wire.h``.
+
+``bpf/zs_wire.h`` explains each record kind. A batch of records is a matrix of
+shape (N, 7) and dtype uint64, one row a record, in ring order; the functions
+here name its columns. ``tests/test_wire.py`` compares every constant with the
+C file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from zpobs.errors import RecordError
+
+Words = npt.NDArray[np.uint64]
+
+WIRE_VERSION = 1
+RECORD_WORDS = 7
+RECORD_BYTES = RECORD_WORDS * 8
+FRAMES_PER_RECORD = 4
+NAME_BYTES = 32
+
+KIND_STATE = 1
+KIND_FRAMES = 2
+KIND_DEATH = 3
+KIND_POOL_CREATED = 16
+KIND_POOL_DESTROYED = 17
+KIND_COMPACT_BEGIN = 18
+KIND_COMPACT_END = 19
+KIND_MIGRATION = 20
+KIND_ALLOC_FAILURE = 21
+KIND_DEFERRED_FREE = 22
+
+FLAG_HUGE = 1
+FLAG_NEWBORN = 2
+FLAG_LATE = 4
+
+POOLS_MAX = 32
+CHAIN_MAX = 16
+
+CLASS_ALLOCS = 0
+CLASS_FREES = 1
+CLASS_MOVES = 2
+CLASS_GEOMETRY = 3
+CLASS_WORDS = 4
+
+POOL_FAILURES = 0
+POOL_MIGRATIONS = 1
+POOL_MIGRATION_FAILURES = 2
+POOL_COMPACTIONS = 3
+POOL_PAGES_FREED = 4
+POOL_WORDS = 5
+
+LOSS_RING_FULL = 0
+LOSS_UNPAIRED = 1
+LOSS_POOLS = 2
+LOSS_WORDS = 3
+
+# Columns of a record (words of its payload).
+WORD_HEAD = 0
+WORD_TIME = 1
+WORD_SUBJECT = 2
+
+KINDS = frozenset(
+    {
+        KIND_STATE,
+        KIND_FRAMES,
+        KIND_DEATH,
+        KIND_POOL_CREATED,
+        KIND_POOL_DESTROYED,
+        KIND_COMPACT_BEGIN,
+        KIND_COMPACT_END,
+        KIND_MIGRATION,
+        KIND_ALLOC_FAILURE,
+        KIND_DEFERRED_FREE,
+    }
+)
+
+_KNOWN_KIND = np.zeros(256, dtype=bool)
+_KNOWN_KIND[list(KINDS)] = True
+
+
+def kinds(words: Words) -> npt.NDArray[np.uint8]:
+    """Return the kind of every record, shape (N,)."""
+    return (words[:, WORD_HEAD] & np.uint64(0xFF)).astype(np.uint8)
+
+
+def head(
+    kind: int, *, flags: int = 0, a: int = 0, b: int = 0, serial: int = 0
+) -> int:
+    """Build word 0 of a record."""
+    return kind | flags << 8 | a << 16 | b << 24 | serial << 32
+
+
+def check(words: Words) -> None:
+    """Raise :class:`RecordError`, naming the record, if a batch holds an unknown kind."""
+    if words.ndim != 2 or words.shape[1] != RECORD_WORDS or words.dtype != np.uint64:
+        raise RecordError(f"a batch is (N, {RECORD_WORDS}) words, not {words.shape} {words.dtype}")
+    known = _KNOWN_KIND[kinds(words)]
+    if not known.all():
+        at = int(np.argmin(known))
+        raise RecordError(f"record {at} of {len(words)} has unknown kind {int(kinds(words)[at])}")
