@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import traceback
-from enum import Enum
+from collections.abc import Iterator
+from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
-from zpobs.errors import EXIT_BUG, EXIT_OK, EnvironmentLacksError, UsageError, ZpobsError
+from zpobs.errors import (
+    EXIT_BUG,
+    EXIT_OK,
+    EnvironmentLacksError,
+    UsageError,
+    ZpobsError,
+)
 
 app = typer.Typer(
     name="zpobs",
@@ -27,18 +35,18 @@ app = typer.Typer(
 )
 
 
-class _Loader(str, Enum):
+class _Loader(StrEnum):
     AUTO = "auto"
     BCC = "bcc"
 
 
-class _Attach(str, Enum):
+class _Attach(StrEnum):
     AUTO = "auto"
     FENTRY = "fentry"
     KPROBE = "kprobe"
 
 
-class _Sort(str, Enum):
+class _Sort(StrEnum):
     PAGES = "pages"
     FREEABLE = "freeable"
     OBJECTS = "objects"
@@ -64,7 +72,9 @@ def _version() -> str:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Options of all commands."""
@@ -126,26 +136,29 @@ def top(
     from zpobs.views.top import StopSignal, TopOptions, run_top  # noqa: PLC0415
 
     ring_bytes = _ring_bytes(ring_size)
-    with StopSignal() as stop, _open_log(log) as log_file:
-        with open_session(
+    with (
+        StopSignal() as stop,
+        _opened_log(log) as log_file,
+        open_session(
             loader=loader.value,
             wish=attach.value,
             skip=frozenset(skip_hook or ()),
             ring_bytes=ring_bytes,
             pool=pool,
             progress=_progress,
-        ) as session:
-            options = TopOptions(
-                interval_s=interval,
-                duration_s=duration,
-                once=once,
-                as_json=as_json,
-                zspages=zspages,
-                pool=pool,
-                log=log_file,
-                sort=sort.value,
-            )
-            run_top(session, options, stop)
+        ) as session,
+    ):
+        options = TopOptions(
+            interval_s=interval,
+            duration_s=duration,
+            once=once,
+            as_json=as_json,
+            zspages=zspages,
+            pool=pool,
+            log=log_file,
+            sort=sort.value,
+        )
+        run_top(session, options, stop)
 
 
 def _progress(what: str) -> None:
@@ -165,26 +178,20 @@ def _ring_bytes(text: str) -> int:
     return count
 
 
-class _open_log:  # noqa: N801 - used as a function
+@contextlib.contextmanager
+def _opened_log(path: Path | None) -> Iterator[TextIO | None]:
     """Open the log for appending, readable by its owner alone."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._file = None
-        if path is not None:
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            except OSError as error:
-                raise EnvironmentLacksError(
-                    f"cannot write {path}", found=error.strerror or str(error), hint="another --log"
-                ) from error
-            self._file = os.fdopen(descriptor, "a", encoding="utf-8")
-
-    def __enter__(self):  # type: ignore[no-untyped-def]
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
+    if path is None:
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise EnvironmentLacksError(
+            f"cannot write {path}", found=error.strerror or str(error), hint="another --log"
+        ) from error
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        yield file
 
 
 def main() -> None:
@@ -198,7 +205,7 @@ def main() -> None:
         # The reader has gone; let the interpreter's own flush at exit find somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_OK)
-    except Exception:  # noqa: BLE001 - the last line of defence
+    except Exception:
         traceback.print_exc()
         sys.stderr.write("zpobs: this is a bug in zpobs; please report the lines above\n")
         sys.exit(EXIT_BUG)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-
 from zpobs.snapshot import PoolView, Snapshot
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,8 @@ class ClassTable:
     def freeable_pages(self) -> Ints:
         """Pages that a compaction could free (zs_can_compact in mm/zsmalloc.c)."""
         spare_objects = np.maximum(self.capacity - self.objects, 0)
-        return spare_objects // np.maximum(self.objs_per_zspage, 1) * self.pages_per_zspage
+        spare_zspages: Ints = spare_objects // np.maximum(self.objs_per_zspage, 1)
+        return spare_zspages * self.pages_per_zspage
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the ``classes`` array of a pool."""

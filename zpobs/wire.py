@@ -86,9 +86,7 @@ def kinds(words: Words) -> npt.NDArray[np.uint8]:
     return (words[:, WORD_HEAD] & np.uint64(0xFF)).astype(np.uint8)
 
 
-def head(
-    kind: int, *, flags: int = 0, a: int = 0, b: int = 0, serial: int = 0
-) -> int:
+def head(kind: int, *, flags: int = 0, a: int = 0, b: int = 0, serial: int = 0) -> int:
     """Build word 0 of a record."""
     return kind | flags << 8 | a << 16 | b << 24 | serial << 32
 

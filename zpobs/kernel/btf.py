@@ -75,6 +75,8 @@ class Btf:
             )
         self._data = data
         self._base = base
+        self.string_end: int
+        self.type_end: int
         self._strings = data[header_len + str_off : header_len + str_off + str_len]
         self._string_base = base.string_end if base else 0
         self._first_id = base.type_end if base else 1
@@ -155,7 +157,7 @@ class Btf:
             return 8
         if kind == _ARRAY_KIND:
             element, _, count = _ARRAY.unpack_from(self._owner(type_id)._data, tail)
-            return self._size_of(element) * count
+            return self._size_of(element) * int(count)
         return size if kind in (_INT, _STRUCT, _UNION, _ENUM, _ENUM64, _FLOAT) else 0
 
     def has_struct(self, name: str) -> bool:

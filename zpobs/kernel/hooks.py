@@ -59,18 +59,14 @@ _PUTBACK = Hook(
     "state of a zspage after a compaction",
     unseen="what compaction leaves in zspages",
 )
-_TRYLOCK = Hook(
-    "trylock_zspage", ("return",), "death of a zspage", unseen="deaths of zspages"
-)
+_TRYLOCK = Hook("trylock_zspage", ("return",), "death of a zspage", unseen="deaths of zspages")
 _ASYNC_FREE = Hook(
     "async_free_zspage",
     ("entry", "return"),
     "deaths that waited for a page lock",
     unseen="deaths of zspages that waited for a page lock",
 )
-_FREE_ZSPAGE = Hook(
-    "__free_zspage", ("entry",), "death of a zspage", unseen="deaths of zspages"
-)
+_FREE_ZSPAGE = Hook("__free_zspage", ("entry",), "death of a zspage", unseen="deaths of zspages")
 _CHAIN = Hook(
     "create_page_chain",
     ("return",),

@@ -59,9 +59,7 @@ def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> Prob
 
 def _choose(choice: Choice, functions: frozenset[str]) -> tuple[Hook, ...]:
     """Return the first complete set of hooks, or else the one that lacks the fewest."""
-    return min(
-        choice.sets, key=lambda hooks: sum(hook.function not in functions for hook in hooks)
-    )
+    return min(choice.sets, key=lambda hooks: sum(hook.function not in functions for hook in hooks))
 
 
 def _kernel(facts: KernelFacts) -> Kernel:

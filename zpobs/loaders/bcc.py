@@ -91,10 +91,14 @@ def _import_bcc() -> Any:
 
 def _check_headers(release: str) -> None:
     named = os.environ.get("BCC_KERNEL_SOURCE")
-    places = [Path(named)] if named else [
-        Path(f"/lib/modules/{release}/build"),
-        Path("/sys/kernel/kheaders.tar.xz"),
-    ]
+    places = (
+        [Path(named)]
+        if named
+        else [
+            Path(f"/lib/modules/{release}/build"),
+            Path("/sys/kernel/kheaders.tar.xz"),
+        ]
+    )
     if not any(place.exists() for place in places):
         raise EnvironmentLacksError(
             "the bcc loader needs the kernel's headers",

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-
-
 from zpobs import wire
 from zpobs.model.inputs import CountersReading, PoolReading
 from zpobs.sources import bpfmap

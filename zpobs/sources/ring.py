@@ -27,6 +27,26 @@ _DISCARDED = np.uint64(1 << 30)
 _WHOLE = np.uint64(RECORD_BYTES)
 
 RECORDS_PER_READ = 1 << 18
+# 16 KiB of slots.
+_BLOCK_RECORDS = 256
+
+
+def _copy_columns(records: Words) -> Words:
+    """Return a copy by column, shape (RECORD_WORDS, n), of records by row.
+
+    Block by block, so that a block's rows are still in the first cache when
+    their second column is read: over twice as fast as column after column. A
+    ufunc keeps the order of axes it is given where source and target disagree.
+    """
+    count = len(records)
+    blocks = count // _BLOCK_RECORDS
+    whole = blocks * _BLOCK_RECORDS
+    out: Words = np.empty((RECORD_WORDS, count), dtype=np.uint64)
+    source = records[:whole].reshape(blocks, _BLOCK_RECORDS, RECORD_WORDS)
+    target = out[:, :whole].reshape(RECORD_WORDS, blocks, _BLOCK_RECORDS)
+    np.positive(source.transpose(0, 2, 1), out=target.transpose(1, 0, 2))
+    np.copyto(out[:, whole:], records[whole:].T)
+    return out
 
 
 class RingConsumer:
@@ -82,8 +102,7 @@ class RingConsumer:
                 return None
             kept = (length & _DISCARDED) == 0
         self._order_accesses()
-        out: Words = np.empty((RECORD_WORDS, len(slots)), dtype=np.uint64)
-        np.copyto(out, slots[:, 1:].T)
+        out = _copy_columns(slots[:, 1:])
         self._order_accesses()
         self._position += len(slots) * _SLOT_BYTES
         self._consumed[0] = self._position

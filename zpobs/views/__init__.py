@@ -1,0 +1,1 @@
+"""What people and machines see: every view reads frozen snapshots and nothing else."""

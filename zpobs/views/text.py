@@ -145,8 +145,8 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates]) -> list[str]:
         lines.append(
             f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}"
             f"{human_bytes(pool.pages * snapshot.kernel.page_size):>11}{pool.objects:>11,}"
-            f"{_rate(per_second and per_second.allocs):>9}"
-            f"{_rate(per_second and per_second.frees):>9}{_count(counters.failures):>8}"
+            f"{_rate(per_second.allocs if per_second else None):>9}"
+            f"{_rate(per_second.frees if per_second else None):>9}{_count(counters.failures):>8}"
         )
         lines.append(
             f"{'':10}compactions {_count(counters.compactions)}: moved "
@@ -162,29 +162,28 @@ def class_rows(pool: PoolView, rates: PoolRates | None, state: TopState) -> list
     table = pool.classes
     by_class = rates.classes if rates else {}
     allocs, frees = by_class.get("allocs", {}), by_class.get("frees", {})
-    columns = zip(
-        table.index.tolist(),
-        table.size.tolist(),
-        table.zspages.tolist(),
-        table.pages.tolist(),
-        table.objects.tolist(),
-        table.capacity.tolist(),
-        table.freeable_pages.tolist(),
-        strict=True,
-    )
+    capacity, pages, freeable = table.capacity, table.pages, table.freeable_pages
     rows = [
-        ClassRow(*values, allocs=allocs.get(values[0]), frees=frees.get(values[0]))
-        for values in columns
-        if values[2] or allocs.get(values[0]) or frees.get(values[0])
+        ClassRow(
+            index=index,
+            size=int(table.size[at]),
+            zspages=int(table.zspages[at]),
+            pages=int(pages[at]),
+            objects=int(table.objects[at]),
+            capacity=int(capacity[at]),
+            freeable=int(freeable[at]),
+            allocs=allocs.get(index),
+            frees=frees.get(index),
+        )
+        for at, index in enumerate(table.index.tolist())
+        if table.zspages[at] or allocs.get(index) or frees.get(index)
     ]
     rows.sort(key=lambda row: row.index)
     rows.sort(key=SORTS[state.sort], reverse=state.reverse)
     return rows
 
 
-def _classes(
-    pool: PoolView, rates: PoolRates | None, state: TopState, page_size: int
-) -> list[str]:
+def _classes(pool: PoolView, rates: PoolRates | None, state: TopState, page_size: int) -> list[str]:
     rows = class_rows(pool, rates, state)
     arrow = "reversed, " if state.reverse else ""
     pages = sum(row.pages for row in rows)

@@ -185,9 +185,7 @@ def _write_json(snapshot: Snapshot, out: TextIO) -> None:
     out.flush()
 
 
-def _write_text(
-    snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions
-) -> None:
+def _write_text(snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions) -> None:
     lines = render(snapshot, per_second, TopState(sort=options.sort))
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()

@@ -1,0 +1,86 @@
+# Everything a fresh machine needs is installed by these targets: Debian
+# packages through apt-get, Python packages into .venv, the lab's guest system
+# and kernels into the XDG cache folder.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# Debian's own Python: the one that sees Debian's python3-bpfcc.
+SYSTEM_PYTHON ?= /usr/bin/python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
+	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring zstd shellcheck
+
+KERNEL ?= newest
+C_FILES = $(wildcard bpf/*.c bpf/*.h bench/bpf/*.c tests/*/*.c lab/*.c)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: setup ## Live zpobs top on a real zpdesc kernel under a real workload, then the comparison
+	@$(PYTHON) -m lab run --kernel $(KERNEL) --append movablecore=30% --timeout 900 -- \
+		python3 -m lab.demo
+
+.PHONY: test
+test: setup check ## Checks, then every test: on this machine and in guests
+	$(PYTHON) -m pytest
+
+.PHONY: check
+check: setup ## Formatting, lint and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	clang-format --dry-run --Werror $(C_FILES)
+	shellcheck lab/init.sh
+
+.PHONY: quick
+quick: setup check ## Checks, and the tests that boot nothing
+	$(PYTHON) -m pytest -m "not lab"
+
+.PHONY: format
+format: setup ## Rewrite the sources as check wants them
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	clang-format -i $(C_FILES)
+
+.PHONY: bench
+bench: setup ## Speed of ring and model, beside a callback per event (root)
+	$(PYTHON) -m bench.consume
+
+.PHONY: kernels
+kernels: setup ## List the kernels that the lab can boot
+	$(PYTHON) -m lab list
+
+.PHONY: shell
+shell: setup ## A shell in a guest with zpobs on PATH (KERNEL=7.3)
+	$(PYTHON) -m lab run --kernel $(KERNEL) -- bash
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Install what is missing: Debian packages, .venv
+
+$(VENV)/.ready: pyproject.toml Makefile
+	@command -v apt-get dpkg-query >/dev/null || { \
+		echo "make: this needs Debian's apt-get; found none; try a Debian machine" >&2; exit 3; }
+	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed \
+			|| echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing Debian packages:" $$missing; \
+		$(SUDO) apt-get update -q -q && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -q -y \
+			--no-install-recommends $$missing >/dev/null; \
+	fi
+	@echo "making the virtual environment $(VENV)"
+	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove the virtual environment and what tests leave behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

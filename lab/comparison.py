@@ -1,0 +1,150 @@
+"""Model against kernel: one frame of ``zpobs top --json --zspages`` held against witnesses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.witness import KernelPool
+from lab.workload import PAGE_BYTES
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One figure: what zpobs says, what the witness says."""
+
+    figure: str
+    ours: object
+    witness: object
+    source: str
+    passed: bool
+
+
+def equal(figure: str, ours: object, witness: object, source: str) -> Check:
+    """Return a check that passes if the two are equal."""
+    return Check(figure, ours, witness, source, ours == witness)
+
+
+def at_least(figure: str, ours: int | None, witness: int, source: str) -> Check:
+    """Return a check that passes if something happened, at least as often as the witness saw."""
+    passed = ours is not None and ours >= max(witness, 1)
+    return Check(figure, ours, f">= {max(witness, 1)}", source, passed)
+
+
+def pool_named(frame: Json, name: str) -> Json:
+    """Return the pool of this name in a frame; LookupError if it is not there."""
+    for pool in frame["pools"]:
+        if pool["name"] == name:
+            found: Json = pool
+            return found
+    raise LookupError(f"no pool {name} in the frame")
+
+
+def compare_health(frame: Json) -> list[Check]:
+    """Check that a frame claims to be exact, from probes alone, with nothing lost."""
+    health = frame["health"]
+    source = "probes alone"
+    return [
+        equal("health", health["status"], "exact", source),
+        equal("scans applied", health["scans"], 0, source),
+        equal("lost records", health["lost"], 0, source),
+        equal("missed runs", health["missed_runs"], 0, source),
+        equal("missed hooks", health["missed_hooks"], [], source),
+    ]
+
+
+def compare_pool(
+    pool: Json, mm_stat: Sequence[int], kernel: KernelPool, made: Mapping[str, int]
+) -> list[Check]:
+    """Hold one pool at rest against mm_stat, kernel memory and the operations made."""
+    counters = pool["counters"]
+    return [
+        equal("status", pool["status"], "exact", "probes alone"),
+        equal("allocations", counters["allocs"], made["zs_malloc"], "operations made"),
+        equal("frees", counters["frees"], made["zs_free"], "operations made"),
+        equal("failures", counters["failures"], 0, "operations made"),
+        equal("objects", pool["objects"], made["live_objects"], "operations made"),
+        equal("objects", pool["objects"], mm_stat[0] // PAGE_BYTES - mm_stat[5], "mm_stat"),
+        equal("bytes", pool["pages"] * PAGE_BYTES, mm_stat[2], "mm_stat"),
+        equal("pages", pool["pages"], kernel.pages_allocated, "struct zs_pool"),
+        equal("pages freed by compaction", counters["pages_freed"], mm_stat[6], "mm_stat"),
+        equal("size classes", *_classes(pool, kernel), "zs_size_stat"),
+        equal("class counters", *_class_counters(pool), "their pool's"),
+        equal("zspages", *_zspages(pool, kernel), "kernel memory"),
+    ]
+
+
+def _class_counters(pool: Json) -> tuple[dict[str, int], dict[str, int]]:
+    names = ("allocs", "frees", "moves")
+    sums = {name: sum(each["counters"][name] or 0 for each in pool["classes"]) for name in names}
+    return sums, {name: pool["counters"][name] for name in names}
+
+
+def _told(ours: dict[Any, Any], theirs: dict[Any, Any], unit: str) -> tuple[str, str]:
+    """Return two equal texts if two tables are equal, else texts that show the first difference."""
+    if ours == theirs:
+        text = f"{len(ours)} {unit}, all equal"
+        return text, text
+    keys = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
+    count = f"{len(keys)} differ; {keys[0]}"
+    return f"{count}: {ours.get(keys[0])}", f"{count}: {theirs.get(keys[0])}"
+
+
+def _classes(pool: Json, kernel: KernelPool) -> tuple[str, str]:
+    names = ("size", "objs_per_zspage", "pages_per_zspage", "fullness", "capacity", "objects")
+    ours = {each["index"]: [each[name] for name in names] for each in pool["classes"]}
+    theirs: dict[int, list[Any]] = {
+        each.index: [
+            each.size,
+            each.objs_per_zspage,
+            each.pages_per_zspage,
+            list(each.zspages_by_group),
+            each.capacity,
+            each.objects,
+        ]
+        for each in kernel.classes
+    }
+    return _told(ours, theirs, "size classes")
+
+
+def _zspages(pool: Json, kernel: KernelPool) -> tuple[str, str]:
+    names = ("class", "inuse", "fullness", "huge", "pfns")
+    ours = {each["address"]: [each[name] for name in names] for each in pool["zspage_list"]}
+    theirs: dict[str, list[Any]] = {
+        f"{each.address:#x}": [
+            each.class_index,
+            each.inuse,
+            each.fullness,
+            each.huge,
+            list(each.pfns),
+        ]
+        for each in kernel.zspages
+    }
+    return _told(ours, theirs, "zspages")
+
+
+def frames_that_changed(before: KernelPool, after: KernelPool) -> int:
+    """Return how many pages of zspages that lived through lie elsewhere now."""
+    was = {zspage.address: zspage for zspage in before.zspages}
+    return sum(
+        old != new
+        for zspage in after.zspages
+        if zspage.address in was and was[zspage.address].class_index == zspage.class_index
+        for old, new in zip(was[zspage.address].pfns, zspage.pfns, strict=True)
+    )
+
+
+def report(checks: Sequence[Check]) -> bool:
+    """Print a comparison; return whether everything passed."""
+    print("\nzpobs against the kernel, at rest")
+    for check in checks:
+        verdict = "equal" if check.passed else "DIFFERS"
+        print(f"  {verdict:8}{check.figure:28}{check.ours!s:32} {check.source}: {check.witness}")
+    passed = all(check.passed for check in checks)
+    print("all figures equal" if passed else "FAILED: some figures differ")
+    sys.stdout.flush()
+    return passed

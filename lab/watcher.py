@@ -1,0 +1,81 @@
+"""``zpobs top`` as a child process whose frames can be awaited."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ATTACH_TIMEOUT_S = 240.0
+FRAME_TIMEOUT_S = 60.0
+
+
+class Top:
+    """A running ``zpobs top``: frames on its standard output, and with every zspage in a log."""
+
+    def __init__(self, log: Path, arguments: Sequence[str], *, interval_s: float = 1.0) -> None:
+        log.unlink(missing_ok=True)
+        self._log = log
+        command = [sys.executable, "-m", "zpobs", "top", "--zspages", "--log", str(log)]
+        self.process = subprocess.Popen([*command, "--interval", str(interval_s), *arguments])
+
+    def _lines(self) -> list[str]:
+        if not self._log.exists():
+            return []
+        return self._log.read_text(encoding="utf-8").split("\n")[:-1]
+
+    def frames(self) -> list[dict[str, Any]]:
+        """Return the frames that the log holds whole, the oldest first."""
+        return [json.loads(line) for line in self._lines()]
+
+    def await_first(self, told: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until the probes are attached and a frame was shown."""
+        self._await("the first frame", ATTACH_TIMEOUT_S, lambda: bool(self._lines()), told)
+
+    def frame_after(self, time_ns: int) -> dict[str, Any]:
+        """Return the first frame whose state was read after a wall-clock time."""
+        found: list[dict[str, Any]] = []
+
+        def ready() -> bool:
+            lines = self._lines()
+            last = json.loads(lines[-1]) if lines else None
+            if last and last["time_ns"] > time_ns:
+                found.append(last)
+            return bool(found)
+
+        self._await("a frame", FRAME_TIMEOUT_S, ready, lambda _: None)
+        return found[0]
+
+    def _await(
+        self, what: str, timeout_s: float, ready: Callable[[], bool], told: Callable[[str], None]
+    ) -> None:
+        begin_s = told_s = time.monotonic()
+        while not ready():
+            if self.process.poll() is not None:
+                raise WatcherEndedError(f"zpobs top ended before {what}", self.process.returncode)
+            now_s = time.monotonic()
+            if now_s - begin_s > timeout_s:
+                self.process.kill()
+                raise WatcherEndedError(f"no {what} from zpobs top in {timeout_s:.0f} s", 1)
+            if now_s - told_s > 10:
+                told_s = now_s
+                told(f"waiting for {what}, {now_s - begin_s:.0f} s")
+            time.sleep(0.2)
+
+    def stop(self) -> int:
+        """End it as Ctrl-C would and return its status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(FRAME_TIMEOUT_S)
+
+
+class WatcherEndedError(Exception):
+    """``zpobs top`` did not give what it was watched for; ``status`` is what it ended with."""
+
+    def __init__(self, problem: str, status: int) -> None:
+        super().__init__(problem)
+        self.status = status

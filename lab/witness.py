@@ -1,0 +1,243 @@
+"""What the kernel itself holds: a walk of one pool through /proc/kcore.
+
+A witness for tests and the demonstration. It shares no code with the probes:
+no BPF program, no record, no model; only the reader of BTF, which tells where
+structure members lie. The walk takes no lock, so the pool must be at rest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from zpobs.kernel.btf import Btf
+
+_PAGE = 4096
+_PT_LOAD = 1
+_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
+_MAGIC = 0x58
+
+
+@dataclass(frozen=True, slots=True)
+class KernelZspage:
+    """One zspage as it lies in kernel memory."""
+
+    address: int
+    class_index: int
+    inuse: int
+    fullness: int
+    huge: bool
+    pfns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelClass:
+    """One size class by its own statistics (struct zs_size_stat)."""
+
+    index: int
+    size: int
+    objs_per_zspage: int
+    pages_per_zspage: int
+    zspages_by_group: tuple[int, ...]
+    capacity: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPool:
+    """One pool as it lies in kernel memory."""
+
+    name: str
+    pages_allocated: int
+    pages_compacted: int
+    classes: tuple[KernelClass, ...]
+    zspages: tuple[KernelZspage, ...]
+
+
+class KernelMemory:
+    """Reads kernel addresses through /proc/kcore, a page at a time, each page once."""
+
+    def __init__(self) -> None:
+        self._fd = os.open("/proc/kcore", os.O_RDONLY)
+        self._pages: dict[int, bytes] = {}
+        header = _ELF_HEADER.unpack(os.pread(self._fd, _ELF_HEADER.size, 0))
+        at, count = header[5], header[10]
+        table = os.pread(self._fd, _PROGRAM_HEADER.size * count, at)
+        self._spans = [
+            (vaddr, vaddr + size, offset - vaddr)
+            for kind, _, offset, vaddr, _, size, _, _ in _PROGRAM_HEADER.iter_unpack(table)
+            if kind == _PT_LOAD
+        ]
+
+    def __enter__(self) -> KernelMemory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def _page(self, address: int) -> bytes:
+        page = self._pages.get(address)
+        if page is None:
+            for begin, end, shift in self._spans:
+                if begin <= address < end:
+                    page = os.pread(self._fd, _PAGE, address + shift)
+                    break
+            if page is None or len(page) != _PAGE:
+                raise LookupError(f"/proc/kcore does not hold {address:#x}")
+            self._pages[address] = page
+        return page
+
+    def read(self, address: int, count: int) -> bytes:
+        """Return ``count`` bytes at a kernel address."""
+        out = b""
+        while len(out) < count:
+            at = address + len(out)
+            inside = at % _PAGE
+            out += self._page(at - inside)[inside : inside + count - len(out)]
+        return out
+
+    def u32(self, address: int) -> int:
+        """Return the unsigned 32-bit number at an address."""
+        return int.from_bytes(self.read(address, 4), "little")
+
+    def u64(self, address: int) -> int:
+        """Return the unsigned 64-bit number at an address."""
+        return int.from_bytes(self.read(address, 8), "little")
+
+
+class Witness:
+    """Walks pools of the running kernel; needs root, and a kernel with struct zpdesc."""
+
+    def __init__(self) -> None:
+        self._btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
+        listing = Path("/proc/kallsyms").read_text(encoding="ascii", errors="replace")
+        base = re.search(r"^([0-9a-f]+) \w vmemmap_base$", listing, re.MULTILINE)
+        if not base:
+            raise LookupError("no vmemmap_base in /proc/kallsyms")
+        self._vmemmap_base_at = int(base[1], 16)
+        self._modules: dict[str, Btf] = {}
+
+    def _offset(self, struct_name: str, member: str) -> int:
+        place = self._btf.place(struct_name, member)
+        if place is None:
+            raise LookupError(f"no {struct_name}.{member} in BTF")
+        return place.offset
+
+    def _bits(self, word: int, member: str) -> int:
+        place = self._btf.place("zspage", member)
+        if place is None:
+            raise LookupError(f"no zspage.{member} in BTF")
+        return word >> place.bit_offset & (1 << place.bits) - 1
+
+    def zram_pool(self, device: str) -> int:
+        """Return the address of the pool of a zram device, found through the driver's own table."""
+        if "zram" not in self._modules:
+            base = self._btf
+            self._modules["zram"] = Btf.read(Path("/sys/kernel/btf/zram"), base=base)
+        listing = Path("/proc/kallsyms").read_text(encoding="ascii", errors="replace")
+        table = re.search(r"^([0-9a-f]+) \w zram_index_idr\b", listing, re.MULTILINE)
+        mem_pool = self._modules["zram"].place("zram", "mem_pool")
+        if not table or not mem_pool:
+            raise LookupError("the zram driver is not loaded")
+        with KernelMemory() as memory:
+            head = memory.u64(
+                int(table[1], 16)
+                + self._offset("idr", "idr_rt")
+                + self._offset("xarray", "xa_head")
+            )
+            zram = self._xarray_entry(memory, head, int(device.removeprefix("zram")))
+            return memory.u64(zram + mem_pool.offset)
+
+    def _xarray_entry(self, memory: KernelMemory, entry: int, index: int) -> int:
+        """Return what an xarray holds at an index (include/linux/xarray.h: xa_is_node)."""
+        while entry & 3 == 2:
+            node = entry - 2
+            shift = memory.read(node + self._offset("xa_node", "shift"), 1)[0]
+            slot = index >> shift & 63
+            index &= (1 << shift) - 1
+            entry = memory.u64(node + self._offset("xa_node", "slots") + 8 * slot)
+        if not entry or index:
+            raise LookupError("the zram driver has no such device")
+        return entry
+
+    def walk(self, pool: int) -> KernelPool:
+        """Return everything that the pool at this address holds now."""
+        with KernelMemory() as memory:
+            name_at = memory.u64(pool + self._offset("zs_pool", "name"))
+            slots = self._btf.array_length("zs_pool", "size_class") or 0
+            table = pool + self._offset("zs_pool", "size_class")
+            classes, zspages = [], []
+            for slot in range(slots):
+                size_class = memory.u64(table + 8 * slot)
+                if memory.u32(size_class + self._offset("size_class", "index")) == slot:
+                    classes.append(self._class(memory, size_class, slot))
+                    zspages += self._zspages(memory, size_class)
+            return KernelPool(
+                name=memory.read(name_at, 32).split(b"\0")[0].decode(),
+                pages_allocated=memory.u64(pool + self._offset("zs_pool", "pages_allocated")),
+                pages_compacted=memory.u64(pool + self._offset("zs_pool", "stats")),
+                classes=tuple(classes),
+                zspages=tuple(sorted(zspages, key=lambda zspage: zspage.address)),
+            )
+
+    def _class(self, memory: KernelMemory, size_class: int, index: int) -> KernelClass:
+        groups = self._btf.array_length("size_class", "fullness_list") or 0
+        stats_at = size_class + self._offset("size_class", "stats")
+        stats = [memory.u64(stats_at + 8 * number) for number in range(groups + 2)]
+
+        def field(name: str) -> int:
+            return memory.u32(size_class + self._offset("size_class", name))
+
+        return KernelClass(
+            index=index,
+            size=field("size"),
+            objs_per_zspage=field("objs_per_zspage"),
+            pages_per_zspage=field("pages_per_zspage"),
+            zspages_by_group=tuple(stats[:groups]),
+            capacity=stats[groups],
+            objects=stats[groups + 1],
+        )
+
+    def _zspages(self, memory: KernelMemory, size_class: int) -> list[KernelZspage]:
+        groups = self._btf.array_length("size_class", "fullness_list") or 0
+        lists = size_class + self._offset("size_class", "fullness_list")
+        node_at = self._offset("zspage", "list")
+        pages = memory.u32(size_class + self._offset("size_class", "pages_per_zspage"))
+        found = []
+        for group in range(groups):
+            head = lists + 16 * group
+            node = memory.u64(head)
+            while node != head:
+                found.append(self._zspage(memory, node - node_at, pages))
+                node = memory.u64(node)
+        return found
+
+    def _zspage(self, memory: KernelMemory, zspage: int, pages: int) -> KernelZspage:
+        word = memory.u32(zspage)
+        if self._bits(word, "magic") != _MAGIC:
+            raise LookupError(f"no zspage at {zspage:#x}: the pool is not at rest")
+        vmemmap = memory.u64(self._vmemmap_base_at)
+        page_bytes = self._btf.size("page") or 64
+        zpdesc = memory.u64(zspage + self._offset("zspage", "first_zpdesc"))
+        pfns = []
+        for _ in range(pages):
+            pfns.append((zpdesc - vmemmap) // page_bytes)
+            zpdesc = memory.u64(zpdesc + self._offset("zpdesc", "next"))
+        return KernelZspage(
+            address=zspage,
+            class_index=self._bits(word, "class"),
+            inuse=memory.u32(zspage + self._offset("zspage", "inuse")),
+            fullness=self._bits(word, "fullness"),
+            huge=bool(self._bits(word, "huge")),
+            pfns=tuple(pfns),
+        )

@@ -1,0 +1,102 @@
+"""Workloads inside a guest whose effect is known: zram devices, churn, moving pages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from lab.witness import KernelPool
+
+PAGE_BYTES = 4096
+
+_ZRAM_CONTROL = Path("/sys/class/zram-control")
+_MEMORY_BLOCKS = Path("/sys/devices/system/memory")
+_MIGRATION_S = 15.0
+_MIGRATION_BLOCKS = 3
+
+
+class ZramDevice:
+    """A zram device of our own, removed by :meth:`remove`."""
+
+    def __init__(self, disksize: str) -> None:
+        subprocess.run(["modprobe", "zram", "num_devices=0"], check=True)
+        number = (_ZRAM_CONTROL / "hot_add").read_text().strip()
+        self.name = f"zram{number}"
+        self._sysfs = Path("/sys/block") / self.name
+        self.set_up(disksize)
+
+    def set_up(self, disksize: str) -> None:
+        """Give the device its size; the driver creates a pool."""
+        (self._sysfs / "disksize").write_text(disksize)
+
+    def compact(self) -> None:
+        """Compact the pool."""
+        (self._sysfs / "compact").write_text("1")
+
+    def mm_stat(self) -> list[int]:
+        """Return the columns of mm_stat (Documentation/admin-guide/blockdev/zram.rst)."""
+        return [int(word) for word in (self._sysfs / "mm_stat").read_text().split()]
+
+    def reset(self) -> None:
+        """Drop everything; the pool is destroyed."""
+        (self._sysfs / "reset").write_text("1")
+
+    def remove(self) -> None:
+        """Remove the device from the system."""
+        self.reset()
+        (_ZRAM_CONTROL / "hot_remove").write_text(self.name.removeprefix("zram"))
+
+
+class Churn:
+    """The churn program, running on a device; :meth:`finish` tells the operations it made."""
+
+    def __init__(
+        self,
+        device: ZramDevice,
+        *,
+        operations: int,
+        seed: int,
+        pages: int = 12_000,
+        mix: str = "48:12:40",
+        kinds: str | None = None,
+        rate: int = 0,
+    ) -> None:
+        command = ["churn", "--device", f"/dev/{device.name}", "--pages", str(pages), "--json"]
+        command += ["--operations", str(operations), "--seed", str(seed), "--mix", mix]
+        command += ["--rate", str(rate), *(["--kinds", kinds] if kinds else [])]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def running(self) -> bool:
+        """Tell whether operations are still being made."""
+        return self._process.poll() is None
+
+    def finish(self) -> dict[str, int]:
+        """Wait for the end; return counts by name: zs_malloc, zs_free, live_objects and more."""
+        out, _ = self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError(f"churn ended with status {self._process.returncode}")
+        made: dict[str, int] = json.loads(out)
+        return made
+
+
+def move_pages(pool: KernelPool) -> int:
+    """Take memory blocks that hold the pool's pages offline and online again; return how many."""
+    block_pages = int((_MEMORY_BLOCKS / "block_size_bytes").read_text(), 16) // PAGE_BYTES
+    held = Counter(pfn // block_pages for zspage in pool.zspages for pfn in zspage.pfns)
+    offline: list[Path] = []
+    end_s = time.monotonic() + _MIGRATION_S
+    for number, _ in held.most_common():
+        if time.monotonic() > end_s or len(offline) == _MIGRATION_BLOCKS:
+            break
+        state = _MEMORY_BLOCKS / f"memory{number}" / "state"
+        try:
+            state.write_text("offline")
+            offline.append(state)
+        except OSError:
+            continue  # holds pages that cannot move
+    for state in offline:
+        state.write_text("online")
+    return len(offline)

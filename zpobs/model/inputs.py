@@ -1,0 +1,68 @@
+"""What the shadow model is told beside records: coverage and counter readings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+CounterWords = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the attached hooks can and cannot see.
+
+    ``hooks`` counts the attached ones and ``missed_hooks`` names the others.
+    ``uncounted`` holds the names of :class:`zpobs.snapshot.Counters` fields that
+    no attached hook counts; they are published as None. ``unseen`` holds
+    sentences, each naming state that a missing hook hides; any of them makes
+    every pool's status "unknown".
+    """
+
+    hooks: int
+    missed_hooks: tuple[str, ...] = ()
+    uncounted: frozenset[str] = frozenset()
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReading:
+    """Counters of one live pool, summed over CPUs, the geometry word as it is.
+
+    ``class_counters`` has shape (classes, CLASS_WORDS), ``pool_counters``
+    (POOL_WORDS,); both are None when the pool found no counter slot.
+    ``created`` tells that the pool's creation was witnessed; ``since_mono_ns``
+    is when, or else when the pool was first met.
+    """
+
+    serial: int
+    address: int
+    name: str
+    since_mono_ns: int
+    created: bool
+    class_counters: CounterWords | None = None
+    pool_counters: CounterWords | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountersReading:
+    """Every counter at one instant: absolute and complete.
+
+    A pool that is not in ``pools`` and whose life began before ``mono_ns`` is
+    gone. ``ring_full``, ``unpaired``, ``missed_runs`` and ``untracked_pools``
+    are totals since the probes were attached.
+    """
+
+    mono_ns: int
+    ring_full: int
+    unpaired: int
+    missed_runs: int
+    untracked_pools: int
+    pools: tuple[PoolReading, ...] = ()
+
+    @property
+    def loss(self) -> int:
+        """Observations that never reached the ring."""
+        return self.ring_full + self.unpaired + self.missed_runs

@@ -1,0 +1,176 @@
+"""The pools: who they are, since when, what their counters said.
+
+A pool's identity is its serial number; its address can be used again. Records
+carry the serial, rows the model's own small slot number.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from zpobs.errors import RecordError
+from zpobs.model.arrays import U8, U16, U64, Bools, grown, unique_sorted
+from zpobs.model.inputs import CountersReading, CounterWords, PoolReading
+from zpobs.snapshot import Owner
+
+CLASSES_MAX = 512
+_SLOTS_MAX = 1 << 16
+_LOW_SERIAL = np.uint64(0xFFFF)
+# Destroyed pools that are remembered, so that a late record does not revive them.
+_GONE_KEPT = 256
+
+
+@dataclass(slots=True)
+class Pool:
+    """One pool; ``since_ns`` is its creation or, if that was not seen, its first sign."""
+
+    serial: int
+    slot: int
+    since_ns: int
+    address: int = 0
+    name: str = ""
+    created: bool = False
+    gone: bool = False
+    class_counters: CounterWords | None = None
+    pool_counters: CounterWords | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """Who made the pool, told from the name it was given."""
+        if re.fullmatch(r"zram[0-9]+", self.name):
+            return "zram"
+        return "zswap" if re.fullmatch(r"zswap[0-9a-f]+", self.name) else "unknown"
+
+
+class PoolDirectory:
+    """Pools by serial and by slot; slot 0 is nobody's.
+
+    ``gone`` and ``deferred_ns`` (beginning of the newest deferred free) are by
+    slot; ``chain_pages`` by slot and class: pages of a zspage, 0 while untold.
+    """
+
+    def __init__(self) -> None:
+        self._by_serial: dict[int, Pool] = {}
+        self._by_low_serial: U16 = np.zeros(1 << 16, dtype=np.uint16)
+        self._serial: U64 = np.full(64, NO_SERIAL, dtype=np.uint64)
+        self._free_slots = list(range(63, 0, -1))
+        self.gone: Bools = np.zeros(64, dtype=bool)
+        self.deferred_ns: U64 = np.zeros(64, dtype=np.uint64)
+        self.chain_pages: U8 = np.zeros((64, CLASSES_MAX), dtype=np.uint8)
+        # Whether any pool was destroyed, or deferred a free: most batches need not ask by row.
+        self.any_gone = False
+        self.any_deferred = False
+
+    @property
+    def slots_end(self) -> int:
+        """One more than the highest slot there can be."""
+        return len(self._serial)
+
+    def live(self) -> list[Pool]:
+        """Return the pools that exist, by rising serial."""
+        pools = self._by_serial.values()
+        return sorted((pool for pool in pools if not pool.gone), key=lambda pool: pool.serial)
+
+    def slots(self, serials: U64, time_ns: U64) -> U64:
+        """Return the slot of each serial, shape (N,); unknown pools are entered."""
+        slots = self._by_low_serial.take((serials & _LOW_SERIAL).view(np.int64))
+        wrong = self._serial.take(slots) != serials
+        if not wrong.any():
+            return slots.astype(np.uint64)
+        wrong_serials = serials[wrong]
+        for serial in unique_sorted(wrong_serials).tolist():
+            self.get(serial, int(time_ns[wrong][wrong_serials == serial].min()))
+        # Serials with equal low bits live side by side: a search finds each.
+        order = np.argsort(self._serial)
+        found = order[np.searchsorted(self._serial, serials, sorter=order)]
+        return found.astype(np.uint64)
+
+    def get(self, serial: int, time_ns: int) -> Pool:
+        """Return the pool, entered as first met at ``time_ns`` if it was unknown."""
+        pool = self._by_serial.get(serial)
+        if pool is None:
+            pool = Pool(serial, self._new_slot(serial), time_ns)
+            self._by_serial[serial] = pool
+        elif not pool.created:
+            pool.since_ns = min(pool.since_ns, time_ns)
+        return pool
+
+    def create(self, serial: int, address: int, name: str, since_ns: int, created: bool) -> None:
+        """Note what a creation record or a reading tells of a pool."""
+        pool = self.get(serial, since_ns)
+        pool.address = address
+        pool.name = name
+        if created or not pool.created:
+            pool.since_ns = since_ns if created else min(pool.since_ns, since_ns)
+        pool.created |= created
+
+    def destroy(self, pool: Pool) -> None:
+        """Mark a pool as destroyed; its serial never comes back."""
+        pool.gone = True
+        self.gone[pool.slot] = True
+        self.any_gone = True
+
+    def absent(self, reading: CountersReading) -> list[Pool]:
+        """Return the live pools that a complete reading shows to be gone."""
+        present = {pool.serial for pool in reading.pools}
+        return [
+            pool
+            for pool in self.live()
+            if pool.serial not in present and pool.since_ns < reading.mono_ns
+        ]
+
+    def read(self, reading: PoolReading) -> None:
+        """Take a reading's identity and counters of one pool."""
+        self.create(
+            reading.serial,
+            reading.address,
+            reading.name,
+            reading.since_mono_ns,
+            reading.created,
+        )
+        pool = self._by_serial[reading.serial]
+        pool.class_counters = reading.class_counters
+        pool.pool_counters = reading.pool_counters
+
+    def defer(self, pool: Pool, begin_ns: int) -> None:
+        """Note that zspages seen empty before ``begin_ns`` were freed."""
+        slot = pool.slot
+        self.deferred_ns[slot] = max(int(self.deferred_ns[slot]), begin_ns)
+        self.any_deferred = True
+
+    def forgettable(self) -> list[Pool]:
+        """Return the destroyed pools beyond those that are remembered, oldest first."""
+        gone = [pool for pool in self._by_serial.values() if pool.gone]
+        return gone[: max(len(gone) - _GONE_KEPT, 0)]
+
+    def forget(self, pool: Pool) -> None:
+        """Drop a destroyed pool that no row names any more; its slot is free again."""
+        del self._by_serial[pool.serial]
+        self._serial[pool.slot] = NO_SERIAL
+        self.gone[pool.slot] = False
+        self.deferred_ns[pool.slot] = 0
+        self.chain_pages[pool.slot] = 0
+        self._free_slots.append(pool.slot)
+
+    def _new_slot(self, serial: int) -> int:
+        if not self._free_slots:
+            old, new = len(self._serial), min(2 * len(self._serial), _SLOTS_MAX)
+            if new == old:
+                raise RecordError(f"more than {_SLOTS_MAX - 1} pools at one time")
+            self._serial = grown(self._serial, new)
+            self._serial[old:] = NO_SERIAL
+            self.gone = grown(self.gone, new)
+            self.deferred_ns = grown(self.deferred_ns, new)
+            self.chain_pages = grown(self.chain_pages, new)
+            self._free_slots = list(range(new - 1, old - 1, -1))
+        slot = self._free_slots.pop()
+        self._serial[slot] = serial
+        self._by_low_serial[serial & 0xFFFF] = slot
+        return slot
+
+
+# Serials have 32 bits.
+NO_SERIAL = np.uint64(1 << 32)

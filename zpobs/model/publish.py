@@ -1,0 +1,325 @@
+"""From rows to frozen snapshots: sums by pool and class, and how far to trust them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zpobs import wire
+from zpobs.errors import RecordError
+from zpobs.model.arrays import I64, U64
+from zpobs.model.inputs import Coverage
+from zpobs.model.losses import LossHistory
+from zpobs.model.pools import CLASSES_MAX, Pool, PoolDirectory
+from zpobs.model.rows import (
+    HUGE,
+    STATE_CLASS_SHIFT,
+    STATE_FULLNESS_SHIFT,
+    STATE_INUSE_SHIFT,
+    WHOLE_PARTS,
+    ZspageRows,
+)
+from zpobs.snapshot import (
+    ClassTable,
+    Counters,
+    Event,
+    Health,
+    Kernel,
+    PoolView,
+    Snapshot,
+    Status,
+    ZspageTable,
+)
+from zpobs.wire import Words
+
+_WORST: dict[Status, int] = {"exact": 0, "bounded": 1, "unknown": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """The live zspages: their rows and unpacked states, shape (Z,)."""
+
+    rows: I64
+    slot: I64
+    class_index: I64
+    inuse: I64
+    fullness: I64
+
+    @classmethod
+    def of(cls, rows: ZspageRows) -> _Live:
+        at = rows.live()
+        state = rows.state[at]
+
+        def field(shift: int, bits: int) -> I64:
+            mask = np.uint64((1 << bits) - 1)
+            return ((state >> np.uint64(shift)) & mask).astype(np.int64)
+
+        return cls(
+            rows=at,
+            slot=field(0, 16),
+            class_index=field(STATE_CLASS_SHIFT, 16),
+            inuse=field(STATE_INUSE_SHIFT, 16),
+            fullness=field(STATE_FULLNESS_SHIFT, 8),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums by pool place (its number in the list of live pools) and class.
+
+    ``zspages`` and ``objects`` have shape (P, CLASSES_MAX), ``fullness`` one
+    more axis of groups.
+    """
+
+    zspages: I64
+    objects: I64
+    fullness: I64
+
+    @classmethod
+    def of(cls, live: _Live, pools: list[Pool], slots_end: int, groups: int) -> _Sums:
+        if len(live.rows) and int(live.fullness.max()) >= groups:
+            raise RecordError(
+                "a zspage is in a fullness group that the kernel does not have",
+                found=f"group {int(live.fullness.max())} of {groups}",
+            )
+        if len(live.rows) and int(live.class_index.max()) >= CLASSES_MAX:
+            raise RecordError(
+                "a zspage is in a size class that no kernel has",
+                found=f"class {int(live.class_index.max())}",
+            )
+        place = np.zeros(slots_end, dtype=np.int64)
+        place[[pool.slot for pool in pools]] = np.arange(len(pools))
+        key = place[live.slot] * CLASSES_MAX + live.class_index
+        cells = len(pools) * CLASSES_MAX
+        shape = (len(pools), CLASSES_MAX)
+        fullness = np.bincount(key * groups + live.fullness, minlength=cells * groups)
+        # Sums of at most 2^16 each stay exact in a double.
+        objects = np.bincount(key, weights=live.inuse, minlength=cells)
+        return cls(
+            zspages=np.bincount(key, minlength=cells).astype(np.int64).reshape(shape),
+            objects=objects.astype(np.int64).reshape(shape),
+            fullness=fullness.astype(np.int64).reshape(*shape, groups),
+        )
+
+
+class Publisher:
+    """Makes snapshots for one kernel and coverage."""
+
+    def __init__(self, kernel: Kernel, coverage: Coverage) -> None:
+        self._kernel = kernel
+        self._coverage = coverage
+
+    def snapshot(
+        self,
+        *,
+        rows: ZspageRows,
+        pools: PoolDirectory,
+        losses: LossHistory,
+        events: Words,
+        time_ns: int,
+        mono_ns: int,
+        zspages: bool,
+        wanted: str | None,
+    ) -> Snapshot:
+        """Return everything as of now; see :meth:`ShadowModel.snapshot`."""
+        shown = pools.live()
+        live = _Live.of(rows)
+        sums = _Sums.of(live, shown, pools.slots_end, self._kernel.fullness_groups)
+        views = []
+        for place, pool in enumerate(shown):
+            if wanted is not None and wanted not in (pool.name, str(pool.serial)):
+                continue
+            status = self._status(pool, losses)
+            classes = self._classes(place, pool, pools, sums, status)
+            listed = _zspage_table(rows, live, pool) if zspages else None
+            view = PoolView(
+                id=pool.serial,
+                name=pool.name,
+                owner=pool.owner,
+                status=status,
+                since_ns=time_ns - (mono_ns - pool.since_ns),
+                pages=int(classes.pages.sum()),
+                zspages=int(classes.zspages.sum()),
+                objects=int(classes.objects.sum()),
+                counters=self._counters(pool),
+                classes=classes,
+                zspage_list=listed,
+            )
+            views.append((pool, view))
+        return Snapshot(
+            time_ns=time_ns,
+            mono_ns=mono_ns,
+            kernel=self._kernel,
+            health=self._health(views, losses),
+            pools=tuple(view for _, view in views),
+            events=tuple(_event(record) for record in events),
+        )
+
+    def _status(self, pool: Pool, losses: LossHistory) -> Status:
+        if losses.last is None or self._coverage.unseen or not pool.created:
+            return "unknown"
+        return "bounded" if losses.since(pool.since_ns) else "exact"
+
+    def _health(self, views: list[tuple[Pool, PoolView]], losses: LossHistory) -> Health:
+        last = losses.last
+        statuses: list[Status] = [view.status for _, view in views]
+        reasons = list(self._coverage.unseen)
+        if last is None:
+            reasons.append("the loss counters were not read yet")
+        reasons += [
+            f"pool {_label(pool)}: its creation was not seen"
+            for pool, _ in views
+            if not pool.created
+        ]
+        if "bounded" in statuses or any(losses.since(pool.since_ns) for pool, _ in views):
+            reasons += _loss_reasons(losses)
+        if last is not None and last.untracked_pools:
+            reasons.append(f"{last.untracked_pools} pools found no place in the probes' tables")
+            statuses.append("unknown")
+        if last is None or self._coverage.unseen:
+            statuses.append("unknown")
+        return Health(
+            status=max(statuses, key=_WORST.__getitem__, default="exact"),
+            lost=last.ring_full if last else 0,
+            missed_runs=last.missed_runs + last.unpaired if last else 0,
+            missed_hooks=self._coverage.missed_hooks,
+            hooks=self._coverage.hooks,
+            scans=0,
+            last_scan_ns=None,
+            reasons=tuple(reasons),
+        )
+
+    def _classes(
+        self, place: int, pool: Pool, pools: PoolDirectory, sums: _Sums, status: Status
+    ) -> ClassTable:
+        words = np.zeros((CLASSES_MAX, wire.CLASS_WORDS), dtype=np.int64)
+        if pool.class_counters is not None:
+            words[: len(pool.class_counters)] = pool.class_counters.astype(np.int64)
+        geometry = words[:, wire.CLASS_GEOMETRY]
+        index = np.flatnonzero((geometry != 0) | (sums.zspages[place] > 0))
+        geometry = geometry[index]
+        pages = (geometry >> 48) & 0xFFFF
+        # A class of which no reading told yet: births told its pages.
+        told = pools.chain_pages[pool.slot, index].astype(np.int64)
+
+        def counted(name: str, word: int) -> I64 | None:
+            if pool.class_counters is None or name in self._coverage.uncounted:
+                return None
+            return _frozen(words[index, word])
+
+        return ClassTable(
+            index=_frozen(index.astype(np.int64)),
+            size=_frozen(geometry & 0xFFFFFFFF),
+            objs_per_zspage=_frozen((geometry >> 32) & 0xFFFF),
+            pages_per_zspage=_frozen(np.where(pages > 0, pages, told)),
+            zspages=_frozen(sums.zspages[place, index]),
+            objects=_frozen(sums.objects[place, index]),
+            fullness=_frozen(sums.fullness[place, index]),
+            allocs=counted("allocs", wire.CLASS_ALLOCS),
+            frees=counted("frees", wire.CLASS_FREES),
+            moves=counted("moves", wire.CLASS_MOVES),
+            status=status,
+        )
+
+    def _counters(self, pool: Pool) -> Counters:
+        def by_class(name: str, word: int) -> int | None:
+            if pool.class_counters is None or name in self._coverage.uncounted:
+                return None
+            return int(pool.class_counters[:, word].sum())
+
+        def by_pool(name: str, word: int) -> int | None:
+            if pool.pool_counters is None or name in self._coverage.uncounted:
+                return None
+            return int(pool.pool_counters[word])
+
+        return Counters(
+            allocs=by_class("allocs", wire.CLASS_ALLOCS),
+            frees=by_class("frees", wire.CLASS_FREES),
+            failures=by_pool("failures", wire.POOL_FAILURES),
+            moves=by_class("moves", wire.CLASS_MOVES),
+            migrations=by_pool("migrations", wire.POOL_MIGRATIONS),
+            migration_failures=by_pool("migration_failures", wire.POOL_MIGRATION_FAILURES),
+            compactions=by_pool("compactions", wire.POOL_COMPACTIONS),
+            pages_freed=by_pool("pages_freed", wire.POOL_PAGES_FREED),
+        )
+
+
+def _label(pool: Pool) -> str:
+    return f"{pool.serial} ({pool.name})" if pool.name else str(pool.serial)
+
+
+def _loss_reasons(losses: LossHistory) -> list[str]:
+    last = losses.last
+    if last is None:
+        return []
+    told = (
+        (last.ring_full, "records found the ring full"),
+        (last.missed_runs, "probe runs were skipped by the kernel"),
+        (last.unpaired, "probe runs came without their entry or return"),
+    )
+    return [f"{count} {what}" for count, what in told if count]
+
+
+def _frozen(array: I64) -> I64:
+    array = np.ascontiguousarray(array)
+    array.setflags(write=False)
+    return array
+
+
+def _frozen_words(array: U64) -> U64:
+    array.setflags(write=False)
+    return array
+
+
+def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool) -> ZspageTable:
+    """List a pool's live zspages by rising address."""
+    at = np.flatnonzero(live.slot == pool.slot)
+    at = at[np.argsort(rows.address[live.rows[at]])]
+    own = live.rows[at]
+    pages = rows.pages[own]
+    known = np.where(rows.parts[own] == WHOLE_PARTS[pages], pages, 0).astype(np.int64)
+    huge = (rows.state[own] & HUGE) != 0
+    huge.setflags(write=False)
+    return ZspageTable(
+        address=_frozen_words(rows.address[own]),
+        class_index=_frozen(live.class_index[at]),
+        inuse=_frozen(live.inuse[at]),
+        fullness=_frozen(live.fullness[at]),
+        huge=huge,
+        first_seen_ns=_frozen_words(rows.first_ns[own]),
+        last_seen_ns=_frozen_words(rows.time_ns[own]),
+        frame_start=_frozen(np.concatenate([[0], np.cumsum(known)])),
+        frames=_frozen_words(rows.arena.gather(rows.span[own], known)),
+    )
+
+
+_EVENT_NAMES = {
+    wire.KIND_POOL_CREATED: "pool_created",
+    wire.KIND_POOL_DESTROYED: "pool_destroyed",
+    wire.KIND_COMPACT_BEGIN: "compact_begin",
+    wire.KIND_COMPACT_END: "compact_end",
+    wire.KIND_MIGRATION: "migration",
+    wire.KIND_ALLOC_FAILURE: "alloc_failure",
+    wire.KIND_DEFERRED_FREE: "deferred_free",
+}
+# How many of words 3..6 mean something; names are told by the pools themselves.
+_EVENT_VALUES = {
+    wire.KIND_COMPACT_END: 3,
+    wire.KIND_MIGRATION: 3,
+    wire.KIND_ALLOC_FAILURE: 2,
+    wire.KIND_DEFERRED_FREE: 1,
+}
+
+
+def _event(record: Words) -> Event:
+    head, time_ns, subject, *values = record.tolist()
+    kind = head & 0xFF
+    signed = [value - (1 << 64) if value >> 63 else value for value in values]
+    return Event(
+        kind=_EVENT_NAMES[kind],
+        time_ns=time_ns,
+        pool=head >> 32,
+        zspage=subject if kind == wire.KIND_MIGRATION else None,
+        values=tuple(signed[: _EVENT_VALUES.get(kind, 0)]),
+    )

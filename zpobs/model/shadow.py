@@ -1,0 +1,359 @@
+"""The shadow model: every zspage of every pool, kept from observations.
+
+Each record tells the absolute state of one thing at one time, and the newest
+wins whatever the order of arrival. Per zspage address the model keeps three
+newest things, each by its own time: the state (STATE or DEATH), the boundary of
+the present life (a newborn STATE, or a DEATH), and the generation of page
+frames. None depends on another, so a batch is taken column by column, never
+record by record.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zpobs import wire
+from zpobs.errors import RecordError
+from zpobs.model.arrays import I64, U8, U64, Bools
+from zpobs.model.inputs import CountersReading, Coverage
+from zpobs.model.losses import LossHistory
+from zpobs.model.pools import CLASSES_MAX, Pool, PoolDirectory
+from zpobs.model.publish import Publisher
+from zpobs.model.rows import (
+    LIVE,
+    STATE_CLASS_SHIFT,
+    STATE_FLAGS_SHIFT,
+    STATE_INUSE_SHIFT,
+    Tombstones,
+    ZspageRows,
+)
+from zpobs.snapshot import Kernel, Snapshot
+from zpobs.wire import Words
+
+# How late a record may come, in record time, and for how many dead zspages that holds.
+TOMBSTONE_NS = 5_000_000_000
+TOMBSTONE_ROWS = 1 << 17
+EVENTS_KEPT = 256
+
+_KNOWN_KIND = np.zeros(256, dtype=bool)
+_KNOWN_KIND[list(wire.KINDS)] = True
+_EVENT_KINDS = np.zeros(256, dtype=bool)
+_EVENT_KINDS[
+    [
+        wire.KIND_POOL_CREATED,
+        wire.KIND_POOL_DESTROYED,
+        wire.KIND_COMPACT_BEGIN,
+        wire.KIND_COMPACT_END,
+        wire.KIND_MIGRATION,
+        wire.KIND_ALLOC_FAILURE,
+        wire.KIND_DEFERRED_FREE,
+    ]
+] = True
+_CONTROL_KINDS = np.zeros(256, dtype=bool)
+_CONTROL_KINDS[[wire.KIND_POOL_CREATED, wire.KIND_POOL_DESTROYED, wire.KIND_DEFERRED_FREE]] = True
+
+_SERIAL_SHIFT = np.uint64(32)
+_U32 = np.uint64(0xFFFFFFFF)
+_NEWBORN = np.uint64(wire.FLAG_NEWBORN << 8)
+# STATE and DEATH tell nothing in their last two words.
+_STATE_WORDS = 5
+
+
+def _rising(time_ns: U64) -> bool:
+    return bool((time_ns[1:] >= time_ns[:-1]).all())
+
+
+class ShadowModel:
+    """All pools as far as they were observed. Opens no file and reads no clock."""
+
+    def __init__(self, kernel: Kernel, coverage: Coverage) -> None:
+        self._rows = ZspageRows()
+        self._pools = PoolDirectory()
+        self._tombstones = Tombstones(keep_ns=TOMBSTONE_NS, keep_rows=TOMBSTONE_ROWS)
+        self._losses = LossHistory()
+        self._events: Words = np.zeros((0, wire.RECORD_WORDS), dtype=np.uint64)
+        self._newest_ns = 0
+        self._publisher = Publisher(kernel, coverage)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held for zspages, their frames and the index."""
+        return self._rows.nbytes
+
+    @property
+    def rows_held(self) -> int:
+        """Rows in use: live zspages and tombstones."""
+        return self._rows.held
+
+    def apply(self, words: Words) -> None:
+        """Take a batch of records, shape (N, RECORD_WORDS), in ring order.
+
+        Raise :class:`RecordError`, before anything changes, if a record is none of ours.
+        """
+        if len(words) == 0:
+            return
+        kind = words[:, wire.WORD_HEAD].astype(np.uint8)
+        count = np.bincount(kind, minlength=256)
+        if count[~_KNOWN_KIND].any():
+            wire.check(words)
+        parts = _records(words, kind == wire.KIND_FRAMES) if count[wire.KIND_FRAMES] else None
+        if parts is not None:
+            _check_frames(parts[0])
+        self._newest_ns = max(self._newest_ns, int(words[:, wire.WORD_TIME].max()))
+        states = count[wire.KIND_STATE] + count[wire.KIND_DEATH]
+        if states == len(words):
+            self._take_states(np.ascontiguousarray(words.T[:_STATE_WORDS]), kind)
+        elif states:
+            at = np.flatnonzero((kind == wire.KIND_STATE) | (kind == wire.KIND_DEATH))
+            self._take_states(words.T[:_STATE_WORDS].take(at, axis=1), kind.take(at))
+        if parts is not None:
+            self._take_frames(parts)
+        if count[_EVENT_KINDS].any():
+            self._take_events(_records(words, _EVENT_KINDS[kind]).T)
+        self._tombstones.expire(self._rows, self._newest_ns)
+
+    def apply_counters(self, reading: CountersReading) -> None:
+        """Take a reading of all counters; one older than the last is ignored."""
+        if not self._losses.take(reading):
+            return
+        for pool in reading.pools:
+            self._pools.read(pool)
+        for gone in self._pools.absent(reading):
+            self._destroy(gone, reading.mono_ns)
+        self._forget_pools()
+
+    def snapshot(
+        self, *, time_ns: int, mono_ns: int, zspages: bool = False, pool: str | None = None
+    ) -> Snapshot:
+        """Return everything as of now; ``time_ns`` is wall-clock, ``mono_ns`` monotonic time.
+
+        ``zspages`` adds each pool's list of zspages; ``pool`` keeps only the
+        pools of that name or id.
+        """
+        return self._publisher.snapshot(
+            rows=self._rows,
+            pools=self._pools,
+            losses=self._losses,
+            events=self._events,
+            time_ns=time_ns,
+            mono_ns=mono_ns,
+            zspages=zspages,
+            wanted=pool,
+        )
+
+    def _take_states(self, columns: Words, kind: U8) -> None:
+        """Take STATE and DEATH records, by column: shape (_STATE_WORDS, n)."""
+        head, time_ns, address, word3, word4 = columns
+        death = np.flatnonzero(kind == wire.KIND_DEATH)
+        born = np.flatnonzero((head & _NEWBORN) != 0)
+        table = self._rows
+        rows = table.find_or_add(address)
+        slots = self._pools.slots(head >> _SERIAL_SHIFT, time_ns)
+        state = _pack_states(head, slots, word3, word4)
+        state[death] = slots[death]
+        revoked = self._revoked(slots, word3, time_ns)
+        if revoked is not None:
+            state[revoked] &= ~LIVE
+        old_ns = table.time_ns.take(rows)
+        late = time_ns <= old_ns
+        some_late = bool(late.any())
+        if some_late:
+            dead = (table.state.take(rows) & LIVE) == 0
+            newborn = (head & _NEWBORN) != 0
+            late = time_ns + newborn < old_ns + (dead & (old_ns > 0))
+        boundary = np.zeros(len(rows), dtype=bool)
+        for some in (born, death, self._readdress(rows, time_ns, address, late)):
+            boundary[some] = True
+        self._see_unborn(rows, time_ns, boundary, old_ns)
+        at = np.flatnonzero(boundary)
+        if not _rising(time_ns[at]):
+            at = at[np.argsort(time_ns[at], kind="stable")]
+        table.start_lives(rows[at], time_ns[at])
+        self._learn_chains(head[born], slots[born], word4[born])
+        if some_late:
+            kept = ~late
+            self._store_newest(rows[kept], time_ns[kept], state[kept])
+        else:
+            self._store_newest(rows, time_ns, state)
+        self._bury(rows if revoked is not None else rows[death])
+
+    def _store_newest(self, rows: I64, time_ns: U64, state: U64) -> None:
+        """Store states, none older than its row; the last assignment to a row stays."""
+        table = self._rows
+        table.time_ns[rows] = time_ns
+        # What stayed is the newest of each row if no record is newer than it.
+        if not _rising(time_ns) and (table.time_ns.take(rows) < time_ns).any():
+            order = np.argsort(time_ns, kind="stable")
+            rows, time_ns, state = rows[order], time_ns[order], state[order]
+            table.time_ns[rows] = time_ns
+        table.state[rows] = state
+
+    def _see_unborn(self, rows: I64, time_ns: U64, boundary: Bools, old_ns: U64) -> None:
+        """Note the oldest states of zspages whose birth was not seen."""
+        early = (old_ns == 0) | (time_ns < old_ns)
+        early &= ~boundary
+        if early.any():
+            self._rows.first_seen(rows[early], time_ns[early])
+
+    def _readdress(self, rows: I64, time_ns: U64, address: U64, late: Bools) -> I64:
+        """Give rows the address of the newest zspage in their granule.
+
+        Return the records that told another address than was known: the
+        zspage that was there before is no more.
+        """
+        table = self._rows
+        moved = table.address.take(rows) != address
+        if not moved.any():
+            return np.zeros(0, dtype=np.int64)
+        at = np.flatnonzero(moved & ~late)
+        at = at[np.argsort(time_ns[at], kind="stable")]
+        table.address[rows[at]] = address[at]
+        return at
+
+    def _learn_chains(self, head: U64, slots: U64, class_index: U64) -> None:
+        """Learn the pages of classes' zspages from births, which may tell them."""
+        pages = (head >> np.uint64(24)).astype(np.uint8)
+        told = pages > 0
+        where = slots * np.uint64(CLASSES_MAX) + class_index % np.uint64(CLASSES_MAX)
+        self._pools.chain_pages.reshape(-1)[where[told].astype(np.int64)] = pages[told]
+
+    def _revoked(self, slots: U64, inuse: U64, time_ns: U64) -> Bools | None:
+        """Return which states belong to zspages already known to be gone; None if no one asks.
+
+        Those are the zspages of destroyed pools, and those seen empty before
+        the beginning of a deferred free.
+        """
+        pools = self._pools
+        if not (pools.any_gone or pools.any_deferred):
+            return None
+        index = slots.view(np.int64)
+        revoked = pools.gone.take(index)
+        revoked |= ((inuse & _U32) == 0) & (time_ns < pools.deferred_ns.take(index))
+        return revoked if revoked.any() else None
+
+    def _take_frames(self, columns: Words) -> None:
+        """Take FRAMES records, by column: shape (RECORD_WORDS, n)."""
+        table = self._rows
+        time_ns = columns[wire.WORD_TIME]
+        if not _rising(time_ns):
+            columns = columns.take(np.argsort(time_ns, kind="stable"), axis=1)
+            time_ns = columns[wire.WORD_TIME]
+        rows = table.find_or_add(columns[wire.WORD_SUBJECT])
+        before_ns = table.generation_ns.take(rows)
+        void = (time_ns < before_ns) | (
+            table.born.take(rows) & (time_ns < table.first_ns.take(rows))
+        )
+        table.generation_ns[rows[~void]] = time_ns[~void]
+        # By rising time, so that the newest generation of each row stays.
+        newest = time_ns == table.generation_ns.take(rows)
+        newest &= ~void
+        if newest.all():
+            self._renew_chains(columns, rows, time_ns > before_ns)
+        else:
+            columns = columns.compress(newest, axis=1)
+            self._renew_chains(columns, rows[newest], (time_ns > before_ns)[newest])
+        # Rows of void parts too: they may have been made just now, for nothing.
+        self._bury(rows)
+
+    def _renew_chains(self, columns: Words, rows: I64, renewed: Bools) -> None:
+        """Store parts of page chains, all of their rows' newest generations."""
+        table = self._rows
+        head = columns[wire.WORD_HEAD]
+        first = ((head >> np.uint64(16)) & np.uint64(0xFF)).astype(np.int64)
+        pages = (head >> np.uint64(24)).astype(np.uint8)
+        # A chain voided by a birth of the very same time has no span left: renew it too.
+        renewed |= table.pages.take(rows) != pages
+        at = np.flatnonzero(renewed)
+        fresh, which = np.unique(rows[at], return_index=True)
+        table.void_frames(fresh)
+        fresh_pages = pages[at[which]]
+        table.span[fresh] = table.arena.take(fresh_pages)
+        table.pages[fresh] = fresh_pages
+        start = table.span.take(rows) + first
+        length = pages - first
+        for offset in range(wire.FRAMES_PER_RECORD):
+            inside = np.flatnonzero(length > offset)
+            table.arena.frames[start[inside] + offset] = columns[3 + offset][inside]
+        part = first // wire.FRAMES_PER_RECORD
+        for number in range(wire.CHAIN_MAX // wire.FRAMES_PER_RECORD):
+            # Repeated rows do no harm: all would set the same bit.
+            table.parts[rows[part == number]] |= np.uint8(1 << number)
+
+    def _take_events(self, words: Words) -> None:
+        """Keep the most recent events, and act on those that change pools (they are rare)."""
+        self._events = np.concatenate([self._events, words])[-EVENTS_KEPT:]
+        control = words[_CONTROL_KINDS[wire.kinds(words)]]
+        for record in control[np.argsort(control[:, wire.WORD_TIME], kind="stable")]:
+            self._take_control(record)
+        self._forget_pools()
+
+    def _take_control(self, record: Words) -> None:
+        head, time_ns, address, word3 = (int(word) for word in record[:4])
+        kind, flags, serial = head & 0xFF, head >> 8 & 0xFF, head >> 32
+        if kind == wire.KIND_POOL_CREATED:
+            name = record[3:7].tobytes().split(b"\0", 1)[0].decode("utf-8", "replace")
+            created = not flags & wire.FLAG_LATE
+            self._pools.create(serial, address, name, time_ns, created)
+            return
+        pool = self._pools.get(serial, time_ns)
+        if kind == wire.KIND_POOL_DESTROYED:
+            self._destroy(pool, time_ns)
+        else:
+            self._pools.defer(pool, word3)
+            table = self._rows
+            rows = self._rows_of(pool)
+            inuse = table.state[rows] >> np.uint64(STATE_INUSE_SHIFT) & np.uint64(0xFFFF)
+            self._kill(rows[(inuse == 0) & (table.time_ns[rows] < np.uint64(word3))], time_ns)
+
+    def _destroy(self, pool: Pool, time_ns: int) -> None:
+        self._pools.destroy(pool)
+        self._kill(self._rows_of(pool), time_ns)
+
+    def _rows_of(self, pool: Pool, *, tombstones: bool = False) -> I64:
+        table = self._rows
+        rows: I64 = np.arange(1, table.end, dtype=np.int64) if tombstones else table.live()
+        own: Bools = (table.state[rows] & np.uint64(0xFFFF)) == np.uint64(pool.slot)
+        return rows[own]
+
+    def _kill(self, rows: I64, time_ns: int) -> None:
+        self._rows.state[rows] &= ~LIVE
+        self._tombstones.add(rows, np.maximum(self._rows.touched_ns(rows), np.uint64(time_ns)))
+
+    def _bury(self, rows: I64) -> None:
+        """Enter those of the rows that are dead with the tombstones."""
+        dead = rows[(self._rows.state[rows] & LIVE) == 0]
+        self._tombstones.add(dead, self._rows.touched_ns(dead))
+
+    def _forget_pools(self) -> None:
+        for pool in self._pools.forgettable():
+            self._rows.release(self._rows_of(pool, tombstones=True))
+            self._pools.forget(pool)
+
+
+def _records(words: Words, chosen: Bools) -> Words:
+    """Return the chosen records by column, shape (RECORD_WORDS, n)."""
+    return words.T.take(np.flatnonzero(chosen), axis=1)
+
+
+def _pack_states(head: U64, slots: U64, word3: U64, word4: U64) -> U64:
+    """Return the state word of each STATE record, as :mod:`zpobs.model.rows` lays it out."""
+    state = word4 << np.uint64(STATE_CLASS_SHIFT)
+    state |= slots
+    state |= (word3 & np.uint64(0xFFFF)) << np.uint64(STATE_INUSE_SHIFT)
+    # Flags and fullness stand side by side in the head as in the state word.
+    state |= (head & np.uint64(0xFFFF00)) << np.uint64(STATE_FLAGS_SHIFT - 8)
+    state |= LIVE
+    return state
+
+
+def _check_frames(head: U64) -> None:
+    """Raise :class:`RecordError` if a FRAMES record names pages that no chain has."""
+    first = (head >> np.uint64(16)) & np.uint64(0xFF)
+    pages = (head >> np.uint64(24)) & np.uint64(0xFF)
+    wrong = (first >= pages) | (pages > wire.CHAIN_MAX) | (first % wire.FRAMES_PER_RECORD != 0)
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise RecordError(
+            "a FRAMES record names pages that no chain has",
+            found=f"first page {int(first[at])} of {int(pages[at])}",
+        )
