@@ -12,7 +12,8 @@ PYTHON := $(VENV)/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
-	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring zstd shellcheck
+	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs xz-utils zstd \
+	shellcheck
 
 KERNEL ?= newest
 C_FILES = $(wildcard bpf/*.c bpf/*.h bench/bpf/*.c tests/*/*.c lab/*.c)

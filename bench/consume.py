@@ -3,10 +3,10 @@
     python -m bench.consume [--zspages N] [--records N] [--rounds N] [--json]
 
 A BPF program under BPF_PROG_TEST_RUN fills a real ring with records like those
-of a busy pool. Each round's records are consumed twice: by the ring consumer
-and the shadow model, and by libbpf's ring_buffer__consume with a ctypes
-callback that casts each record to a structure and updates a dict. Needs root,
-clang and libbpf; attaches nothing.
+of a busy pool. All rounds are consumed twice from that ring: by the ring consumer
+and the shadow model, then by libbpf's ring_buffer__consume with a ctypes
+callback that casts each record to a structure and updates a dict. Both must end
+with the same zspages. Needs root, clang and libbpf; attaches nothing.
 """
 
 from __future__ import annotations
@@ -179,27 +179,46 @@ def emit(producer: Producer, begin: int, count: int) -> None:
         raise RuntimeError(f"the ring took {emitted} of {count} records")
 
 
-def measure(producer: Producer, batches: list[int], model: ShadowModel) -> dict[str, list[float]]:
-    """Consume every batch in both ways; return ns per record, by stage and round."""
-    callback = CallbackConsumer(producer.ring_fd)
-    ns: dict[str, list[float]] = {name: [] for name in ("emit", "read", "apply", "callback")}
+def measure_model(
+    producer: Producer, batches: list[int], model: ShadowModel
+) -> dict[str, list[float]]:
+    """Consume every batch by ring consumer and model; return ns per record by stage and round."""
+    ns: dict[str, list[float]] = {name: [] for name in ("emit", "read", "apply")}
+    begin = 0
+    with RingConsumer(producer.ring_fd, producer.ring_bytes) as consumer:
+        for count in batches:
+            emit_s = timed(emit, producer, begin, count)[0]
+            read_s, words = timed(consumer.read, count)
+            if len(words) != count:
+                raise RuntimeError(f"read {len(words)} of {count} records")
+            apply_s = timed(model.apply, words)[0]
+            for name, taken_s in zip(ns, (emit_s, read_s, apply_s), strict=True):
+                ns[name].append(taken_s / count * 1e9)
+            begin += count
+    return ns
+
+
+def measure_callback(
+    producer: Producer, batches: list[int], callback: CallbackConsumer
+) -> list[float]:
+    """Consume every batch by callbacks; return ns per record by round."""
+    ns = []
     begin = 0
     for count in batches:
-        emit_s = timed(emit, producer, begin, count)[0]
-        # A consumer of its own each round: the other one moves the ring's position too.
-        with RingConsumer(producer.ring_fd, producer.ring_bytes) as consumer:
-            read_s, words = timed(consumer.read, 1 << 30)
-        if len(words) != count:
-            raise RuntimeError(f"read {len(words)} of {count} records")
-        apply_s = timed(model.apply, words)[0]
         emit(producer, begin, count)
-        callback_s, consumed = timed(callback.consume)
+        taken_s, consumed = timed(callback.consume)
         if consumed != count:
             raise RuntimeError(f"called back for {consumed} of {count} records")
-        seconds = (emit_s, read_s, apply_s, callback_s)
-        for name, taken_s in zip(ns, seconds, strict=True):
-            ns[name].append(taken_s / count * 1e9)
+        ns.append(taken_s / count * 1e9)
         begin += count
+    return ns
+
+
+def measure(producer: Producer, batches: list[int], model: ShadowModel) -> dict[str, list[float]]:
+    """Consume every batch in both ways; return ns per record, by stage and round."""
+    ns = measure_model(producer, batches, model)
+    callback = CallbackConsumer(producer.ring_fd)
+    ns["callback"] = measure_callback(producer, batches, callback)
     check_equal(model, callback)
     callback.close()
     return ns

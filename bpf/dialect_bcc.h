@@ -8,8 +8,7 @@
  *   ZS_OFF_x, ZS_SHIFT_x, ZS_MASK_x  32-bit word and bits of a ZS_BITS
  *   ZS_SIZEOF_zspage, ZS_SIZEOF_page, ZS_CLASSES, ZS_RING_PAGES
  *   ZS_VMEMMAP_BASE                  address of the variable vmemmap_base
- *   ZS_HOOK_f                        for each function f that is to be hooked
- *   ZS_FENTRY                        trampolines; kprobes if not defined
+ *   ZS_FORM_f                        FENTRY or KPROBE, for each function f to be hooked
  *
  * Kernel pointers are u64 here: bcc rewrites every dereference of a pointer
  * that it believes to point into the kernel.
@@ -104,15 +103,14 @@ static inline void ring_submit(struct zs_record *record, u64 flags)
 	zs_events.ringbuf_submit(record, flags);
 }
 
-#ifdef ZS_FENTRY
+/* ON_ENTRY and ON_RETURN make the programs of a function in the form that ZS_FORM_f names. */
+#define ON_ENTRY(function, handler) ZS_ENTRY_IN(ZS_FORM_##function, function, handler)
+#define ON_RETURN(function, handler) ZS_RETURN_IN(ZS_FORM_##function, function, handler)
+#define ZS_ENTRY_IN(form, function, handler) ZS_ENTRY_PASTED(form, function, handler)
+#define ZS_RETURN_IN(form, function, handler) ZS_RETURN_PASTED(form, function, handler)
+#define ZS_ENTRY_PASTED(form, function, handler) ZS_ENTRY_##form(function, handler)
+#define ZS_RETURN_PASTED(form, function, handler) ZS_RETURN_##form(function, handler)
 
-#define ON_RETURN(function, handler)                                                               \
-	int kretfunc__vmlinux__##function(unsigned long long *ctx)                                 \
-	{                                                                                          \
-		handler(ctx[0], ZS_NARGS_##function > 1 ? ctx[1] : 0,                              \
-			ZS_NARGS_##function > 2 ? ctx[2] : 0, ctx[ZS_NARGS_##function]);           \
-		return 0;                                                                          \
-	}
 /*
  * bpf_get_func_arg() hands out plain numbers, where ctx[n] would be a typed
  * pointer that the verifier lets nobody calculate with; it is compiled inline,
@@ -134,21 +132,19 @@ static inline u64 call_result(void *ctx)
 	return value;
 }
 
-#define ON_ENTRY(function, handler)                                                                \
+#define ZS_ENTRY_FENTRY(function, handler)                                                         \
 	int kfunc__vmlinux__##function(void *ctx)                                                  \
 	{                                                                                          \
 		handler(call_argument(ctx, 0), call_argument(ctx, 1), call_argument(ctx, 2));      \
 		return 0;                                                                          \
 	}
-#define ON_RETURN(function, handler)                                                               \
+#define ZS_RETURN_FENTRY(function, handler)                                                        \
 	int kretfunc__vmlinux__##function(void *ctx)                                               \
 	{                                                                                          \
 		handler(call_argument(ctx, 0), call_argument(ctx, 1), call_argument(ctx, 2),       \
 			call_result(ctx));                                                         \
 		return 0;                                                                          \
 	}
-
-#else
 
 /*
  * A call is known by the place of its return address on the kernel stack: it
@@ -180,13 +176,13 @@ static inline int call_end(u64 frame, struct zs_arguments *arguments)
 	return 1;
 }
 
-#define ON_ENTRY(function, handler)                                                                \
+#define ZS_ENTRY_KPROBE(function, handler)                                                         \
 	int entry__##function(struct pt_regs *ctx)                                                 \
 	{                                                                                          \
 		handler(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));               \
 		return 0;                                                                          \
 	}
-#define ON_RETURN(function, handler)                                                               \
+#define ZS_RETURN_KPROBE(function, handler)                                                        \
 	int call__##function(struct pt_regs *ctx)                                                  \
 	{                                                                                          \
 		call_begin(PT_REGS_SP(ctx), PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx),                \
@@ -207,6 +203,4 @@ static inline int call_end(u64 frame, struct zs_arguments *arguments)
 #define ZS_RETURN_ADDRESS_BYTES 8
 #else
 #define ZS_RETURN_ADDRESS_BYTES 0
-#endif
-
 #endif

@@ -292,7 +292,7 @@ static inline void birth_observed(struct zspage_copy *copy, u64 zspage, u64 geom
 
 /* ---- hooks ---------------------------------------------------------------- */
 
-#ifdef ZS_HOOK_obj_malloc
+#ifdef ZS_FORM_obj_malloc
 /*
  * obj_malloc(pool, zspage, handle): an allocation or, when the zspage is off
  * its list and not empty, a compaction that moves an object into it. The first
@@ -323,7 +323,7 @@ static inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u64 result)
 ON_RETURN(obj_malloc, obj_malloc_done)
 #endif
 
-#ifdef ZS_HOOK_fix_fullness_group
+#ifdef ZS_FORM_fix_fullness_group
 /*
  * fix_fullness_group(class, zspage): the end of every allocation into a zspage
  * that existed, and of every free. Which of the two is known by the obj_malloc
@@ -351,7 +351,7 @@ static inline void fix_fullness_group_done(u64 size_class, u64 zspage, u64 unuse
 ON_RETURN(fix_fullness_group, fix_fullness_group_done)
 #endif
 
-#ifdef ZS_HOOK_putback_zspage
+#ifdef ZS_FORM_putback_zspage
 /* putback_zspage(class, zspage): compaction is done with a source or a destination. */
 static inline void putback_zspage_done(u64 size_class, u64 zspage, u64 unused, u64 result)
 {
@@ -380,7 +380,7 @@ static inline void death_observed(u64 zspage)
 			     ZS_GET_BITS(&copy, zspage_class), 0);
 }
 
-#ifdef ZS_HOOK_trylock_zspage
+#ifdef ZS_FORM_trylock_zspage
 /* trylock_zspage(zspage) == 1: all pages are locked; both callers now free it. */
 static inline void trylock_zspage_done(u64 zspage, u64 unused, u64 unused_too, u64 result)
 {
@@ -390,7 +390,7 @@ static inline void trylock_zspage_done(u64 zspage, u64 unused, u64 unused_too, u
 ON_RETURN(trylock_zspage, trylock_zspage_done)
 #endif
 
-#ifdef ZS_HOOK___free_zspage
+#ifdef ZS_FORM___free_zspage
 /* __free_zspage(pool, class, zspage): every death, where it is not inlined. */
 static inline void free_zspage_begun(u64 pool, u64 size_class, u64 zspage)
 {
@@ -399,7 +399,7 @@ static inline void free_zspage_begun(u64 pool, u64 size_class, u64 zspage)
 ON_ENTRY(__free_zspage, free_zspage_begun)
 #endif
 
-#ifdef ZS_HOOK_async_free_zspage
+#ifdef ZS_FORM_async_free_zspage
 /*
  * async_free_zspage(work) frees every zspage that stood in group 0 when it
  * looked, waiting for page locks: the deaths that trylock_zspage() refused.
@@ -426,7 +426,7 @@ static inline void async_free_done(u64 work, u64 unused, u64 unused_too, u64 res
 ON_RETURN(async_free_zspage, async_free_done)
 #endif
 
-#ifdef ZS_HOOK_create_page_chain
+#ifdef ZS_FORM_create_page_chain
 /*
  * create_page_chain(class, zspage, descriptors): with a zspage that is on a
  * list this is a migration that has put a new page into the chain. At birth
@@ -447,7 +447,7 @@ static inline void create_page_chain_done(u64 size_class, u64 zspage, u64 unused
 ON_RETURN(create_page_chain, create_page_chain_done)
 #endif
 
-#ifdef ZS_HOOK_zs_page_migrate
+#ifdef ZS_FORM_zs_page_migrate
 /*
  * zs_page_migrate(new, old, mode): on success the new page belongs to the
  * zspage and is still locked by the caller, so the zspage cannot die before
@@ -488,7 +488,7 @@ static inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
 		     entry->run_moves, entry->run_pages, entry->run_begin_ns);
 }
 
-#ifdef ZS_HOOK___zs_compact
+#ifdef ZS_FORM___zs_compact
 /*
  * __zs_compact(pool, class), once a class from the largest down, from the
  * sysfs file and from the shrinker alike: zs_compact() itself is inlined into
@@ -517,7 +517,7 @@ static inline void zs_compact_class_done(u64 pool, u64 size_class, u64 unused, u
 ON_RETURN(__zs_compact, zs_compact_class_done)
 #endif
 
-#ifdef ZS_HOOK_zs_compact
+#ifdef ZS_FORM_zs_compact
 /* zs_compact(pool), where it is one function for all triggers. */
 static inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
 {
@@ -541,7 +541,7 @@ static inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too, u64 pag
 ON_RETURN(zs_compact, zs_compact_done)
 #endif
 
-#ifdef ZS_HOOK_zs_malloc
+#ifdef ZS_FORM_zs_malloc
 /* zs_malloc(pool, size, ...): only failures; obj_malloc() tells the rest. */
 static inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)
 {
@@ -567,7 +567,7 @@ static inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
 	pools_delete(pool);
 }
 
-#ifdef ZS_HOOK_zs_create_pool
+#ifdef ZS_FORM_zs_create_pool
 /* zs_create_pool(name): nobody else knows the pool yet, so all that follows is seen. */
 static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64 pool)
 {
@@ -601,7 +601,7 @@ static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64
 ON_RETURN(zs_create_pool, zs_create_pool_done)
 #endif
 
-#ifdef ZS_HOOK_zs_destroy_pool
+#ifdef ZS_FORM_zs_destroy_pool
 /*
  * zs_destroy_pool(pool), at entry: at its return the address may already be
  * another pool's. Its owner has freed all objects by now; what the deferred

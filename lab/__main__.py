@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--refresh", action="store_true", help="read the package lists anew")
         each.add_argument("--quiet", action="store_true", help="print no progress on stderr")
     run.add_argument(
-        "--kernel", required=True, help="such as 7.3 (the newest of these) or 6.12.107+deb13"
+        "--kernel",
+        required=True,
+        help="such as 7.3 (the newest of these), 6.12.107+deb13, or newest",
     )
     run.add_argument("--memory", type=_memory, default="2G", help="default 2G")
     run.add_argument("--cpus", type=_positive, default=2, help="default 2")
@@ -65,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         "--tty",
         action=argparse.BooleanOptionalAction,
         help="give the command a terminal (default: if stdin and stdout are one)",
+    )
+    run.add_argument(
+        "--append", default="", metavar="WORDS", help="further words for the kernel's command line"
     )
     run.add_argument("command", nargs="+", metavar="COMMAND")
     return parser
@@ -101,6 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
         memory=arguments.memory,
         cpus=arguments.cpus,
         share=arguments.share,
+        append=arguments.append,
     )
 
     def started(seconds: float) -> None:

@@ -124,6 +124,9 @@ def kernels_of(packages: Iterable[Package]) -> list[Kernel]:
     return sorted(kernels, key=lambda kernel: kernel.order, reverse=True)
 
 
+NEWEST = "newest"
+
+
 def newest_of_series(kernels: Sequence[Kernel]) -> list[Kernel]:
     """Pick for each major.minor the newest kernel, a bootable one where there is any."""
     best: dict[str, Kernel] = {}
@@ -133,11 +136,15 @@ def newest_of_series(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 
 def choose(kernels: Sequence[Kernel], wanted: str) -> Kernel:
-    """Pick the newest bootable kernel called so: a major.minor, a version or a release."""
+    """Pick the newest bootable kernel called so: a major.minor, a version or a release.
+
+    ``newest`` is the newest that has headers, without which bcc compiles nothing.
+    """
     named = [
         kernel
         for kernel in kernels
         if wanted in (kernel.series, kernel.release, kernel.release.removesuffix("-amd64"))
+        or (wanted == NEWEST and kernel.bootable and kernel.headers)
     ]
     bootable = [kernel for kernel in named if kernel.bootable]
     if bootable:

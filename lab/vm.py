@@ -54,6 +54,7 @@ class Machine:
     memory: str = "2G"
     cpus: int = 2
     share: Path | None = None
+    append: str = ""
 
 
 @dataclass
@@ -163,7 +164,7 @@ def _arguments(
         *("-accel", "tcg,thread=multi,tb-size=512"),
         *("-m", machine.memory, "-smp", str(machine.cpus)),
         *("-kernel", str(images.vmlinuz), "-initrd", f"/proc/self/fd/{initrd}"),
-        *("-append", _KERNEL_ARGUMENTS),
+        *("-append", f"{_KERNEL_ARGUMENTS} {machine.append}".rstrip()),
         *("-chardev", f"file,id=console,path={_escaped(log)}", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci,max_ports=8"),
     ]

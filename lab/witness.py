@@ -50,7 +50,7 @@ class KernelClass:
 
 @dataclass(frozen=True, slots=True)
 class KernelPool:
-    """One pool as it lies in kernel memory."""
+    """One pool as it lies in kernel memory; zspages by class, group and place in its list."""
 
     name: str
     pages_allocated: int
@@ -187,7 +187,7 @@ class Witness:
                 pages_allocated=memory.u64(pool + self._offset("zs_pool", "pages_allocated")),
                 pages_compacted=memory.u64(pool + self._offset("zs_pool", "stats")),
                 classes=tuple(classes),
-                zspages=tuple(sorted(zspages, key=lambda zspage: zspage.address)),
+                zspages=tuple(zspages),
             )
 
     def _class(self, memory: KernelMemory, size_class: int, index: int) -> KernelClass:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from zpobs.errors import EnvironmentLacksError, UsageError
 from zpobs.kernel.facts import probe_kernel
-from zpobs.kernel.plan import ProbePlan, make_plan
-from zpobs.loaders import Attached, AttachWish, LoaderName, make_loader
+from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
+from zpobs.loaders import Attached, LoaderName, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
 from zpobs.snapshot import Snapshot
@@ -42,7 +42,6 @@ class Session:
         self._model = ShadowModel(plan.kernel, _coverage(plan, attached))
         self._poll = select.epoll()
         self._poll.register(self._ring.fileno(), select.EPOLLIN)
-        self.form = attached.form
         self._unmet = _pools_in_use()
 
     def wait(self, deadline_s: float, watch: Sequence[int] = ()) -> bool:
@@ -79,7 +78,7 @@ class Session:
     def _drain(self) -> None:
         for _ in range(DRAIN_BATCHES_MAX):
             words = self._ring.read()
-            if words is None or not len(words):
+            if words is None:
                 return
             self._model.apply(words)
 

@@ -112,6 +112,24 @@ def test_frames_alone_make_no_zspage() -> None:
     assert [pool.zspages for pool in shot.pools] == [0]
 
 
+def test_parts_that_disagree_on_length_do_not_spoil_other_chains() -> None:
+    """A part that names a longer chain at the same time starts the chain anew."""
+    other = (wire.head(wire.KIND_FRAMES, b=4, serial=1), 12, OTHER, 1, 2, 3, 4)
+    model = fed([birth(10), frames(10)], [state(11, address=OTHER), other])
+    model.apply(as_words([frames(10, pages=16, first=4), frames(10, pages=16, first=0)]))
+    rows = listed(snapshot(model))[1]
+    assert rows[OTHER][6] == [1, 2, 3, 4]
+    assert rows[ADDRESS][6] == []
+
+
+def test_zspages_are_listed_by_rising_address() -> None:
+    """zspage_list is sorted by address, whatever the order of births."""
+    model = fed(*([state(10 + at, address=ADDRESS + 64 * (7 * at % 20))] for at in range(20)))
+    table = snapshot(model).pools[0].zspage_list
+    assert table is not None
+    assert table.address.tolist() == [ADDRESS + 64 * at for at in range(20)]
+
+
 def test_a_full_length_chain_fits() -> None:
     """A chain of CHAIN_MAX pages arrives whole, in any order of its parts."""
     parts = [frames(10, first=first, pages=16) for first in (12, 0, 8, 4)]
@@ -153,6 +171,14 @@ def test_tombstones_end_with_their_time() -> None:
     assert model.rows_held == 1
     model.apply(as_words([state(SECOND_NS * 60, address=OTHER)]))
     assert model.rows_held == 2
+
+
+def test_a_second_death_has_its_own_time() -> None:
+    """A tombstone lasts from the newest death on, not from an earlier one at that address."""
+    model = fed([birth(10), death(30)], [birth(4 * SECOND_NS), death(5 * SECOND_NS)])
+    model.apply(as_words([state(7 * SECOND_NS, address=OTHER)]))
+    model.apply(as_words([state(4 * SECOND_NS + 5)]))
+    assert list(listed(snapshot(model))[1]) == [OTHER]
 
 
 def test_tombstones_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,8 +237,10 @@ def test_pool_identity_is_the_serial() -> None:
 def test_serials_with_equal_low_bits_are_two_pools() -> None:
     """Pools whose serials agree in their low 16 bits keep their own zspages."""
     far = 1 + (1 << 16)
-    model = fed([state(10), state(11, address=OTHER, pool=far)], [state(20), state(21, pool=far)])
+    model = fed([state(10)], [state(11, address=OTHER, pool=far)], [state(20), state(20, pool=far)])
     assert {serial: len(rows) for serial, rows in listed(snapshot(model)).items()} == {1: 0, far: 2}
+    model.apply(as_words([state(30)]))
+    assert {serial: len(rows) for serial, rows in listed(snapshot(model)).items()} == {1: 1, far: 1}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +270,7 @@ def test_a_reading_ends_pools_and_brings_lost_ones() -> None:
 def test_a_late_state_of_a_destroyed_pool_counts_nowhere() -> None:
     """News of a destroyed pool that come after its end are in no pool, and leave no row."""
     model = fed([created(1, 5), created(2, 6), control(wire.KIND_POOL_DESTROYED, 1, 20)])
-    model.apply(as_words([state(10), frames(10)]))
+    model.apply(as_words([state(10)]))
     assert listed(snapshot(model)) == {2: {}}
     assert [pool.zspages for pool in snapshot(model).pools] == [0]
     model.apply(as_words([state(60 * SECOND_NS, address=OTHER, pool=2)]))
@@ -259,11 +287,13 @@ def test_many_pools_in_a_row_leave_only_the_last() -> None:
                 [
                     created(serial, at),
                     state(at + 1, pool=serial),
-                    control(wire.KIND_POOL_DESTROYED, serial, at + 2),
+                    control(wire.KIND_DEFERRED_FREE, serial, at + 2, 10**9),
+                    control(wire.KIND_POOL_DESTROYED, serial, at + 3),
                 ]
             )
         )
-    model.apply(as_words([created(3000, 10**6), state(10**6 + 1, pool=3000)]))
+    # Its slot was another pool's: nothing of that may cling to it.
+    model.apply(as_words([created(3000, 10**6), state(10**6 + 1, pool=3000, inuse=0)]))
     assert {serial: len(rows) for serial, rows in listed(snapshot(model)).items()} == {3000: 1}
 
 

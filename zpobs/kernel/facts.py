@@ -14,6 +14,7 @@ from zpobs.kernel.hooks import all_hooks
 
 _VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 _KALLSYMS = Path("/proc/kallsyms")
+_KPROBE_EVENTS = Path("/sys/bus/event_source/devices/kprobe")
 _CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
 
 
@@ -24,7 +25,8 @@ class KernelFacts:
     ``functions`` are the hookable functions of :mod:`zpobs.kernel.hooks` that
     kallsyms lists. ``vmemmap_base_at`` is the address of the variable that
     turns a descriptor's address into a frame number, None if kallsyms hides
-    it. ``chain_size`` is CONFIG_ZSMALLOC_CHAIN_SIZE, None if no copy of the
+    it. ``kprobes`` tells whether kprobes can be made through perf events.
+    ``chain_size`` is CONFIG_ZSMALLOC_CHAIN_SIZE, None if no copy of the
     kernel's configuration is at hand.
     """
 
@@ -33,6 +35,7 @@ class KernelFacts:
     btf: Btf
     functions: frozenset[str]
     vmemmap_base_at: int | None
+    kprobes: bool
     chain_size: int | None
 
 
@@ -62,6 +65,7 @@ def probe_kernel() -> KernelFacts:
         btf=btf,
         functions=frozenset(symbols) - {"vmemmap_base"},
         vmemmap_base_at=symbols.get("vmemmap_base") or None,
+        kprobes=_KPROBE_EVENTS.exists(),
         chain_size=_chain_size(release),
     )
 

@@ -20,6 +20,11 @@ class Hook:
     ``moments`` are the programs that it has. ``unseen`` says what part of the
     state stays unknown without it; ``uncounted`` names the counters of a
     snapshot that it feeds.
+
+    ``preemptible`` tells that the function is called with preemption on, and
+    rarely. A preempted fentry program makes the kernel skip every other run of
+    it on that CPU until it goes on; a kprobe's handler cannot be preempted, but
+    costs more.
     """
 
     function: str
@@ -27,6 +32,7 @@ class Hook:
     tells: str
     unseen: str = ""
     uncounted: tuple[str, ...] = ()
+    preemptible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,16 @@ class Choice:
     sets: tuple[tuple[Hook, ...], ...]
 
 
-_CREATE = Hook("zs_create_pool", ("return",), "a pool is born", unseen="the creation of pools")
-_DESTROY = Hook("zs_destroy_pool", ("entry",), "a pool is gone", unseen="the end of pools")
+_CREATE = Hook(
+    "zs_create_pool",
+    ("return",),
+    "a pool is born",
+    unseen="the creation of pools",
+    preemptible=True,
+)
+_DESTROY = Hook(
+    "zs_destroy_pool", ("entry",), "a pool is gone", unseen="the end of pools", preemptible=True
+)
 _MALLOC = Hook(
     "obj_malloc",
     ("return",),
@@ -65,6 +79,7 @@ _ASYNC_FREE = Hook(
     ("entry", "return"),
     "deaths that waited for a page lock",
     unseen="deaths of zspages that waited for a page lock",
+    preemptible=True,
 )
 _FREE_ZSPAGE = Hook("__free_zspage", ("entry",), "death of a zspage", unseen="deaths of zspages")
 _CHAIN = Hook(
@@ -72,25 +87,31 @@ _CHAIN = Hook(
     ("return",),
     "page frames of a zspage after a migration",
     unseen="page frames after a migration",
+    preemptible=True,
 )
 _MIGRATE = Hook(
     "zs_page_migrate",
     ("return",),
     "page migrations and their results",
     uncounted=("migrations", "migration_failures"),
+    preemptible=True,
 )
 _COMPACT_CLASS = Hook(
     "__zs_compact",
     ("entry", "return"),
     "compaction runs, class by class, whoever starts them",
     uncounted=("compactions", "pages_freed"),
+    preemptible=True,
 )
 _COMPACT = Hook(
     "zs_compact",
     ("entry", "return"),
     "compaction runs",
     uncounted=("compactions", "pages_freed"),
+    preemptible=True,
 )
+# Called with preemption on, but far too often for a kprobe. A skipped run hides
+# nothing but a failure, and skipped runs are counted.
 _FAILURE = Hook("zs_malloc", ("return",), "failed allocations", uncounted=("failures",))
 
 # fix_fullness_group etc. run under the class lock; trylock_zspage is a symbol

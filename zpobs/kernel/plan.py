@@ -13,6 +13,7 @@ from zpobs.kernel.layout import constants, members, resolve
 from zpobs.snapshot import Kernel
 
 AttachForm = Literal["fentry", "kprobe"]
+AttachWish = Literal["auto", "fentry", "kprobe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class ProbePlan:
     ``hooks`` are to be attached, ``missing`` cannot be. ``places`` are the
     constants by which probes read kernel structures. ``frames`` tells whether
     page frame numbers can be computed, ``trampolines`` whether BTF describes
-    every hook, which fentry needs.
+    every hook, which fentry needs, ``kprobes`` whether the kernel has them.
     """
 
     kernel: Kernel
@@ -32,6 +33,22 @@ class ProbePlan:
     size_classes: int
     frames: bool
     trampolines: bool
+    kprobes: bool
+
+    def forms(self, wish: AttachWish) -> tuple[Mapping[str, AttachForm], ...]:
+        """Return forms by function: what to try first, what to try if the kernel refuses it."""
+        names = [hook.function for hook in self.hooks]
+        if wish != "auto":
+            return (dict.fromkeys(names, wish),)
+        kprobes: dict[str, AttachForm] = dict.fromkeys(names, "kprobe")
+        if not self.trampolines:
+            return (kprobes,)
+        if not self.kprobes:
+            return (dict.fromkeys(names, "fentry"),)
+        best: dict[str, AttachForm] = {
+            hook.function: "kprobe" if hook.preemptible else "fentry" for hook in self.hooks
+        }
+        return best, kprobes
 
 
 def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> ProbePlan:
@@ -53,6 +70,7 @@ def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> Prob
         places=places,
         size_classes=size_classes,
         frames=facts.vmemmap_base_at is not None,
+        kprobes=facts.kprobes,
         trampolines=all(facts.btf.has_function(hook.function) for hook in hooks),
     )
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from zpobs.kernel.hooks import Hook
-from zpobs.kernel.plan import AttachForm, ProbePlan
+from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
 
-AttachWish = Literal["auto", "fentry", "kprobe"]
 LoaderName = Literal["auto", "bcc"]
 
 RING_BYTES_DEFAULT = 16 << 20
@@ -19,11 +18,12 @@ RING_BYTES_DEFAULT = 16 << 20
 class Attached:
     """Attached programs: file descriptors and what could not be had.
 
-    ``map_fds`` has every map of ``bpf/dialect_*.h`` by name. ``failed`` gives
-    the hooks that the kernel refused, each with its reason.
+    ``forms`` tells how each function was attached. ``map_fds`` has every map of
+    ``bpf/dialect_*.h`` by name, ``program_fds`` every program as
+    ``function/moment``. ``failed`` gives the hooks that the kernel refused, each with its reason.
     """
 
-    form: AttachForm
+    forms: Mapping[str, AttachForm]
     ring_bytes: int
     map_fds: Mapping[str, int]
     program_fds: Mapping[str, int]

@@ -14,7 +14,7 @@ import numpy as np
 
 from zpobs import wire
 from zpobs.errors import RecordError
-from zpobs.model.arrays import I64, U8, U64, Bools
+from zpobs.model.arrays import I64, U64, Bools
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.losses import LossHistory
 from zpobs.model.pools import CLASSES_MAX, Pool, PoolDirectory
@@ -35,26 +35,11 @@ TOMBSTONE_NS = 5_000_000_000
 TOMBSTONE_ROWS = 1 << 17
 EVENTS_KEPT = 256
 
-_KNOWN_KIND = np.zeros(256, dtype=bool)
-_KNOWN_KIND[list(wire.KINDS)] = True
-_EVENT_KINDS = np.zeros(256, dtype=bool)
-_EVENT_KINDS[
-    [
-        wire.KIND_POOL_CREATED,
-        wire.KIND_POOL_DESTROYED,
-        wire.KIND_COMPACT_BEGIN,
-        wire.KIND_COMPACT_END,
-        wire.KIND_MIGRATION,
-        wire.KIND_ALLOC_FAILURE,
-        wire.KIND_DEFERRED_FREE,
-    ]
-] = True
 _CONTROL_KINDS = np.zeros(256, dtype=bool)
 _CONTROL_KINDS[[wire.KIND_POOL_CREATED, wire.KIND_POOL_DESTROYED, wire.KIND_DEFERRED_FREE]] = True
 
 _SERIAL_SHIFT = np.uint64(32)
 _U32 = np.uint64(0xFFFFFFFF)
-_NEWBORN = np.uint64(wire.FLAG_NEWBORN << 8)
 # STATE and DEATH tell nothing in their last two words.
 _STATE_WORDS = 5
 
@@ -93,23 +78,25 @@ class ShadowModel:
         if len(words) == 0:
             return
         kind = words[:, wire.WORD_HEAD].astype(np.uint8)
-        count = np.bincount(kind, minlength=256)
-        if count[~_KNOWN_KIND].any():
+        is_state = (kind == wire.KIND_STATE) | (kind == wire.KIND_DEATH)
+        is_frames = kind == wire.KIND_FRAMES
+        states, chains = int(np.count_nonzero(is_state)), int(np.count_nonzero(is_frames))
+        others = states + chains < len(words)
+        if others:
             wire.check(words)
-        parts = _records(words, kind == wire.KIND_FRAMES) if count[wire.KIND_FRAMES] else None
+        parts = _records(words, is_frames) if chains else None
         if parts is not None:
-            _check_frames(parts[0])
+            _check_frames(parts[wire.WORD_HEAD])
         self._newest_ns = max(self._newest_ns, int(words[:, wire.WORD_TIME].max()))
-        states = count[wire.KIND_STATE] + count[wire.KIND_DEATH]
         if states == len(words):
-            self._take_states(np.ascontiguousarray(words.T[:_STATE_WORDS]), kind)
+            self._take_states(np.ascontiguousarray(words.T[:_STATE_WORDS]))
         elif states:
-            at = np.flatnonzero((kind == wire.KIND_STATE) | (kind == wire.KIND_DEATH))
-            self._take_states(words.T[:_STATE_WORDS].take(at, axis=1), kind.take(at))
+            at = np.flatnonzero(is_state)
+            self._take_states(words.T[:_STATE_WORDS].take(at, axis=1))
         if parts is not None:
             self._take_frames(parts)
-        if count[_EVENT_KINDS].any():
-            self._take_events(_records(words, _EVENT_KINDS[kind]).T)
+        if others:
+            self._take_events(_records(words, ~(is_state | is_frames)).T)
         self._tombstones.expire(self._rows, self._newest_ns)
 
     def apply_counters(self, reading: CountersReading) -> None:
@@ -141,11 +128,14 @@ class ShadowModel:
             wanted=pool,
         )
 
-    def _take_states(self, columns: Words, kind: U8) -> None:
+    def _take_states(self, columns: Words) -> None:
         """Take STATE and DEATH records, by column: shape (_STATE_WORDS, n)."""
         head, time_ns, address, word3, word4 = columns
-        death = np.flatnonzero(kind == wire.KIND_DEATH)
-        born = np.flatnonzero((head & _NEWBORN) != 0)
+        # Bytes are compared many at a time, words are not.
+        death = np.flatnonzero(head.astype(np.uint8) == wire.KIND_DEATH)
+        flags = (head >> np.uint64(8)).astype(np.uint8)
+        newborn = (flags & np.uint8(wire.FLAG_NEWBORN)) != 0
+        born = np.flatnonzero(newborn)
         table = self._rows
         rows = table.find_or_add(address)
         slots = self._pools.slots(head >> _SERIAL_SHIFT, time_ns)
@@ -159,7 +149,6 @@ class ShadowModel:
         some_late = bool(late.any())
         if some_late:
             dead = (table.state.take(rows) & LIVE) == 0
-            newborn = (head & _NEWBORN) != 0
             late = time_ns + newborn < old_ns + (dead & (old_ns > 0))
         boundary = np.zeros(len(rows), dtype=bool)
         for some in (born, death, self._readdress(rows, time_ns, address, late)):
@@ -261,7 +250,7 @@ class ShadowModel:
         head = columns[wire.WORD_HEAD]
         first = ((head >> np.uint64(16)) & np.uint64(0xFF)).astype(np.int64)
         pages = (head >> np.uint64(24)).astype(np.uint8)
-        # A chain voided by a birth of the very same time has no span left: renew it too.
+        # A part that names another length must not write past the span there is.
         renewed |= table.pages.take(rows) != pages
         at = np.flatnonzero(renewed)
         fresh, which = np.unique(rows[at], return_index=True)
