@@ -12,7 +12,7 @@ PYTHON := $(VENV)/bin/python
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
-	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs xz-utils zstd \
+	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring cpio e2fsprogs xz-utils zstd \
 	shellcheck
 
 KERNEL ?= newest

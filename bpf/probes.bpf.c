@@ -99,13 +99,13 @@ static inline void pool_read_name(u64 pool, struct zs_pool_entry *entry)
 	bpf_probe_read_kernel_str(entry->name, sizeof(entry->name), (void *)name);
 }
 
-static inline void pool_record(u64 pool, struct zs_pool_entry *entry, u32 chain)
+static inline void pool_record(u64 pool, struct zs_pool_entry *entry)
 {
 	u32 flags = entry->late ? ZS_FLAG_LATE : 0;
 	struct zs_record *record;
 
 	record = record_begin(
-		record_head(ZS_KIND_POOL_CREATED, flags, entry->slot, chain, entry->serial),
+		record_head(ZS_KIND_POOL_CREATED, flags, entry->slot, 0, entry->serial),
 		entry->since_ns, pool);
 	if (!record)
 		return;
@@ -113,7 +113,7 @@ static inline void pool_record(u64 pool, struct zs_pool_entry *entry, u32 chain)
 	record_end(record);
 }
 
-static inline void pool_register(u64 pool, u64 late, u32 chain)
+static inline void pool_register(u64 pool, u64 late)
 {
 	struct zs_pool_entry entry = {};
 	u64 place = 0;
@@ -124,7 +124,7 @@ static inline void pool_register(u64 pool, u64 late, u32 chain)
 		entry.serial = place >> 8;
 		entry.slot = place & (ZS_POOLS_MAX - 1);
 		pool_read_name(pool, &entry);
-		pool_record(pool, &entry, chain);
+		pool_record(pool, &entry);
 	} else {
 		count_loss(ZS_LOSS_POOLS);
 	}
@@ -137,7 +137,7 @@ static inline struct zs_pool_entry *pool_enter(u64 pool)
 	struct zs_pool_entry *entry = pools_lookup(pool);
 
 	if (!entry) {
-		pool_register(pool, 1, 0);
+		pool_register(pool, 1);
 		entry = pools_lookup(pool);
 	}
 	return entry && entry->serial ? entry : 0;
@@ -572,7 +572,6 @@ static inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
 static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64 pool)
 {
 	struct zs_pool_entry *entry;
-	u64 longest = 0;
 	u32 index;
 
 	if (!pool)
@@ -580,13 +579,7 @@ static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64
 	entry = pools_lookup(pool);
 	if (entry)
 		pool_gone(pool, entry);
-	for (index = 0; index < ZS_CLASSES; index++) {
-		u64 pages = ZS_READ(size_class_pages_per_zspage, pool_class(pool, index));
-
-		if (pages > longest)
-			longest = pages;
-	}
-	pool_register(pool, 0, longest);
+	pool_register(pool, 0);
 	entry = pool_find(pool);
 	if (!entry)
 		return;

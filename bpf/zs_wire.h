@@ -17,7 +17,7 @@
  *   STATE           fullness   pages  zspage  inuse | freeobj<<32  class index
  *   FRAMES          first page pages  zspage  four page frame numbers, words 3..6
  *   DEATH                             zspage                     class index
- *   POOL_CREATED    slot    chain    pool    name, 32 bytes, words 3..6
+ *   POOL_CREATED    slot              pool    name, 32 bytes, words 3..6
  *   POOL_DESTROYED  slot              pool
  *   COMPACT_BEGIN                     pool
  *   COMPACT_END                       pool    objects moved      pages freed       begin_ns
@@ -25,7 +25,6 @@
  *   ALLOC_FAILURE                     pool    requested bytes    error
  *   DEFERRED_FREE                     pool    begin_ns
  *
- * "chain" is the longest page chain of any size class, 0 if it was not read.
  * All FRAMES parts of one chain carry one time_ns, which is their generation.
  * Errors are negative errno values in two's complement.
  */

@@ -14,7 +14,7 @@ from types import FrameType
 from lab.archive import Archive, newest_of_series
 from lab.host import EXIT_HOST, HostError, Interrupted, LabError, Progress, cache_folder
 from lab.image import Builder
-from lab.vm import Machine, run_guest
+from lab.vm import GuestLost, Machine, run_guest
 
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
@@ -115,6 +115,9 @@ def _run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"lab: {images.release} booted in {seconds:.1f} s{end}")
             sys.stderr.flush()
 
+    def again(lost: GuestLost) -> None:
+        progress.line(f"{str(lost).splitlines()[0]}; booting again")
+
     return run_guest(
         images,
         machine,
@@ -123,6 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
         terminal=terminal,
         started=started,
+        again=again,
     )
 
 

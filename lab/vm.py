@@ -33,6 +33,8 @@ _KEPT_LOGS = 20
 _QUOTED_LINES = 12
 _CHUNK = 1 << 16
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# Boots that are tried until the command runs.
+_BOOTS = 3
 _KERNEL_ARGUMENTS = (
     "console=ttyS0 panic=-1 oops=panic loglevel=7 printk.time=1"
     " tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog"
@@ -74,12 +76,49 @@ def run_guest(
     timeout: float,
     terminal: bool = False,
     started: Callable[[float], None],
+    again: Callable[[GuestLost], None],
 ) -> int:
     """Boot a guest, run the command in it, relay its output, and return its status.
 
     Raises GuestLost when there is no status to return. `started` is called with the seconds the
-    boot took when the command is about to run.
+    boot took when the command is about to run, `again` when a guest died before that and another
+    is booted: QEMU 7.2 with several emulated CPUs can run a breakpoint that the kernel has just
+    patched away, which panics about one boot in thirty.
     """
+    for left in reversed(range(_BOOTS)):
+        running: list[float] = []
+
+        def began(seconds: float, running: list[float] = running) -> None:
+            running.append(seconds)
+            started(seconds)
+
+        try:
+            return _run_once(
+                images,
+                machine,
+                command,
+                logs=logs,
+                timeout=timeout,
+                terminal=terminal,
+                started=began,
+            )
+        except GuestLost as lost:
+            if running or not left:
+                raise
+            again(lost)
+    raise AssertionError("the last boot returns or raises")
+
+
+def _run_once(
+    images: Images,
+    machine: Machine,
+    command: Sequence[str],
+    *,
+    logs: Path,
+    timeout: float,
+    terminal: bool,
+    started: Callable[[float], None],
+) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     _prune(logs)
     log = logs / f"{images.release}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"

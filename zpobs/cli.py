@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -137,6 +138,7 @@ def top(
 
     ring_bytes = _ring_bytes(ring_size)
     with (
+        _output_checked(),
         StopSignal() as stop,
         _opened_log(log) as log_file,
         open_session(
@@ -179,6 +181,29 @@ def _ring_bytes(text: str) -> int:
 
 
 @contextlib.contextmanager
+def _output_checked() -> Iterator[None]:
+    """Turn what can befall standard output into a quiet end or one clear line."""
+    try:
+        yield
+    except BrokenPipeError:
+        # The reader has gone and wants no more; that is how pipes end.
+        _abandon_output()
+        raise typer.Exit(EXIT_OK) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        _abandon_output()
+        raise EnvironmentLacksError(
+            "cannot write the output", found=os.strerror(error.errno), hint="another disk"
+        ) from error
+
+
+def _abandon_output() -> None:
+    """Let the interpreter's own flush at exit find somewhere to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
 def _opened_log(path: Path | None) -> Iterator[TextIO | None]:
     """Open the log for appending, readable by its owner alone."""
     if path is None:
@@ -201,10 +226,6 @@ def main() -> None:
     except ZpobsError as error:
         sys.stderr.write(f"zpobs: {error}\n")
         sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # The reader has gone; let the interpreter's own flush at exit find somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(EXIT_OK)
     except Exception:
         traceback.print_exc()
         sys.stderr.write("zpobs: this is a bug in zpobs; please report the lines above\n")

@@ -66,10 +66,9 @@ class Session:
 
     def snapshot(self, *, zspages: bool = False, pool: str | None = None) -> Snapshot:
         """Read everything that is there and return it frozen."""
+        # The reading last, so that whatever was lost so far is told.
         self._drain()
         self._model.apply_counters(self._counters.read(time.monotonic_ns()))
-        # Records of pools that the reading already names, and what came meanwhile.
-        self._drain()
         snapshot = self._model.snapshot(
             time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
         )
@@ -129,7 +128,8 @@ def open_session(
         made[0].open_places()
 
     attached = make_loader(loader).attach(plan, wish=wish, ring_bytes=ring_bytes, prepare=prepare)
-    made[0].watch_programs(attached.program_fds)
+    counting = {hook.function: hook.uncounted for hook in plan.hooks if not hook.unseen}
+    made[0].watch_programs(attached.program_fds, counting)
     session = Session(plan, attached, made[0])
     try:
         yield session

@@ -6,7 +6,8 @@ A :class:`Snapshot` holds no reference into the model. Arrays are read-only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -198,7 +199,11 @@ class ZspageTable:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """One pool at one instant. ``since_ns`` is wall-clock time."""
+    """One pool at one instant. ``since_ns`` is wall-clock time.
+
+    ``status`` speaks of every figure but the counters that ``missed`` names:
+    each of these may be up to so many higher.
+    """
 
     id: int
     name: str
@@ -211,6 +216,7 @@ class PoolView:
     counters: Counters
     classes: ClassTable
     zspage_list: ZspageTable | None = None
+    missed: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -224,6 +230,7 @@ class PoolView:
             "zspages": self.zspages,
             "objects": self.objects,
             "counters": self.counters.to_json(),
+            "missed": dict(self.missed),
             "classes": self.classes.to_json(),
         }
         if self.zspage_list is not None:

@@ -94,7 +94,7 @@ def _check_headers(release: str) -> None:
         [Path(named)]
         if named
         else [
-            Path(f"/lib/modules/{release}/build"),
+            Path(f"/lib/modules/{release}/build/include"),
             Path("/sys/kernel/kheaders.tar.xz"),
         ]
     )

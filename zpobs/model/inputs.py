@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,11 @@ class CountersReading:
 
     A pool that is not in ``pools`` and whose life began before ``mono_ns`` is
     gone. ``ring_full``, ``unpaired``, ``missed_runs`` and ``untracked_pools``
-    are totals since the probes were attached.
+    are totals since the probes were attached. ``missed_runs`` are probe runs
+    that the kernel skipped and that can have cost an observation of a zspage;
+    ``missed_counting_runs`` those of hooks that do nothing but count, and
+    ``missed_counts`` says what they count: fields of
+    :class:`zpobs.snapshot.Counters`, each with the runs missed.
     """
 
     mono_ns: int
@@ -61,8 +66,10 @@ class CountersReading:
     missed_runs: int
     untracked_pools: int
     pools: tuple[PoolReading, ...] = ()
+    missed_counting_runs: int = 0
+    missed_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def loss(self) -> int:
-        """Observations that never reached the ring."""
+        """Observations of zspages that can have been lost."""
         return self.ring_full + self.unpaired + self.missed_runs

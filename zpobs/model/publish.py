@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from zpobs import wire
 from zpobs.errors import RecordError
 from zpobs.model.arrays import I64, U64
-from zpobs.model.inputs import Coverage
+from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.losses import LossHistory
 from zpobs.model.pools import CLASSES_MAX, Pool, PoolDirectory
 from zpobs.model.rows import (
@@ -145,16 +145,31 @@ class Publisher:
                 counters=self._counters(pool),
                 classes=classes,
                 zspage_list=listed,
+                missed=dict(losses.last.missed_counts) if losses.last else {},
             )
             views.append((pool, view))
         return Snapshot(
             time_ns=time_ns,
             mono_ns=mono_ns,
-            kernel=self._kernel,
+            kernel=self._kernel_of([view for _, view in views]),
             health=self._health(views, losses),
             pools=tuple(view for _, view in views),
             events=tuple(_event(record) for record in events),
         )
+
+    def _kernel_of(self, views: list[PoolView]) -> Kernel:
+        """Return the kernel, its chain size told by a whole class table if nothing else tells it.
+
+        Every chain size from 4 to 16 has a class that uses it to the full.
+        """
+        if self._kernel.chain_size:
+            return self._kernel
+        longest = [
+            int(view.classes.pages_per_zspage.max())
+            for view in views
+            if view.status != "unknown" and len(view.classes.index)
+        ]
+        return replace(self._kernel, chain_size=max(longest, default=0))
 
     def _status(self, pool: Pool, losses: LossHistory) -> Status:
         if losses.last is None or self._coverage.unseen or not pool.created:
@@ -179,10 +194,15 @@ class Publisher:
             statuses.append("unknown")
         if last is None or self._coverage.unseen:
             statuses.append("unknown")
+        if last is not None:
+            reasons += [
+                f"{name} may be up to {count} higher: so many runs of its probe were skipped"
+                for name, count in last.missed_counts.items()
+            ]
         return Health(
             status=max(statuses, key=_WORST.__getitem__, default="exact"),
             lost=last.ring_full if last else 0,
-            missed_runs=last.missed_runs + last.unpaired if last else 0,
+            missed_runs=_missed_runs(last) if last else 0,
             missed_hooks=self._coverage.missed_hooks,
             hooks=self._coverage.hooks,
             scans=0,
@@ -247,6 +267,10 @@ class Publisher:
 
 def _label(pool: Pool) -> str:
     return f"{pool.serial} ({pool.name})" if pool.name else str(pool.serial)
+
+
+def _missed_runs(reading: CountersReading) -> int:
+    return reading.missed_runs + reading.missed_counting_runs + reading.unpaired
 
 
 def _loss_reasons(losses: LossHistory) -> list[str]:

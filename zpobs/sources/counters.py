@@ -47,7 +47,8 @@ class CounterSource:
 
     def __init__(self, map_fds: Mapping[str, int], size_classes: int) -> None:
         self._maps = map_fds
-        self._programs: tuple[int, ...] = ()
+        self._programs: Mapping[str, int] = {}
+        self._counted_by: Mapping[str, tuple[str, ...]] = {}
         self._size_classes = size_classes
         self._cpus = bpfmap.possible_cpus()
         self._slot_of: dict[int, int] = {}
@@ -59,9 +60,15 @@ class CounterSource:
         for slot in range(wire.POOLS_MAX):
             self._push_place(slot)
 
-    def watch_programs(self, program_fds: Mapping[str, int]) -> None:
-        """Count the runs that the kernel skipped of these programs."""
-        self._programs = tuple(program_fds.values())
+    def watch_programs(
+        self, program_fds: Mapping[str, int], counted_by: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """Count the runs that the kernel skips of these programs (``function/moment``).
+
+        ``counted_by`` names the functions whose programs only count, and what.
+        """
+        self._programs = program_fds
+        self._counted_by = counted_by
 
     def read(self, mono_ns: int) -> CountersReading:
         """Read everything; ``mono_ns`` is the time at which the reading begins."""
@@ -70,16 +77,32 @@ class CounterSource:
         loss = bpfmap.lookup_batch(self._maps["zs_loss"], 0, 1, wire.LOSS_WORDS, self._cpus)[0].sum(
             axis=0
         )
+        missed = self._missed_by_function()
+        counting = {name: count for name, count in missed.items() if name in self._counted_by}
         reading = CountersReading(
             mono_ns=mono_ns,
             ring_full=int(loss[wire.LOSS_RING_FULL]),
             unpaired=int(loss[wire.LOSS_UNPAIRED]),
-            missed_runs=sum(map(bpfmap.recursion_misses, self._programs)),
+            missed_runs=sum(missed.values()) - sum(counting.values()),
+            missed_counting_runs=sum(counting.values()),
+            missed_counts={
+                counter: count
+                for function, count in counting.items()
+                for counter in self._counted_by[function]
+                if count
+            },
             untracked_pools=int(loss[wire.LOSS_POOLS]),
             pools=tuple(self._pool_reading(entry) for entry in entries if entry.serial),
         )
         self._reclaim(free_from, {entry.serial for entry in entries})
         return reading
+
+    def _missed_by_function(self) -> dict[str, int]:
+        missed: dict[str, int] = {}
+        for program, descriptor in self._programs.items():
+            function = program.partition("/")[0]
+            missed[function] = missed.get(function, 0) + bpfmap.recursion_misses(descriptor)
+        return missed
 
     def pools(self) -> list[PoolEntry]:
         """Return the kernel-side pool table."""

@@ -95,8 +95,13 @@ class _Terminal:
             termios.tcsetattr(self.keys, termios.TCSADRAIN, before)
 
     def draw(self, lines: list[str]) -> None:
-        sys.stdout.write(_HOME_AND_CLEAR + "\r\n".join(lines))
+        sys.stdout.write(_HOME_AND_CLEAR + "\n".join(lines))
         sys.stdout.flush()
+
+    def size(self) -> tuple[int, int]:
+        """Return rows and columns; a serial line does not know them and says 0."""
+        size = os.get_terminal_size(sys.stdout.fileno())
+        return size.lines or 24, size.columns or 80
 
 
 def run_top(source: SnapshotSource, options: TopOptions, stop: StopSignal) -> None:
@@ -155,11 +160,9 @@ def _run_terminal(source: SnapshotSource, options: TopOptions, stop: StopSignal)
         while True:
             due_s = min(time.monotonic() + options.interval_s, end_s)
             while True:
-                size = os.get_terminal_size(sys.stdout.fileno())
-                lines = render(
-                    snapshot, shown_rates, state, rows=size.lines - 1, columns=size.columns
-                )
-                terminal.draw([*lines, _KEYS_LINE[: size.columns]])
+                rows, columns = terminal.size()
+                lines = render(snapshot, shown_rates, state, rows=rows - 1, columns=columns)
+                terminal.draw([*lines, _KEYS_LINE[:columns]])
                 if not source.wait(due_s, (stop.descriptor, terminal.keys)):
                     break
                 key = "" if stop.raised else os.read(terminal.keys, 1).decode(errors="replace")

@@ -1,0 +1,94 @@
+"""Every bad start gives one clear line, the documented status and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RELEASE = os.uname().release
+ONCE = f"{sys.executable} -m zpobs top --once"
+
+# What is taken away (by mounts in a namespace of its own), and what the line must name.
+BAD_STARTS = {
+    "no BTF": ("mount --bind /tmp/empty /sys/kernel/btf", 3, ["/sys/kernel/btf/vmlinux", "BTF"]),
+    "no bcc": (
+        "mount --bind /tmp/empty /usr/lib/python3/dist-packages/bcc",
+        3,
+        ["bcc", "python3-bpfcc"],
+    ),
+    "no headers": (
+        f"mount --bind /tmp/empty $(readlink -f /lib/modules/{RELEASE}/build)",
+        3,
+        ["headers", f"linux-headers-{RELEASE}"],
+    ),
+    "no zsmalloc": (
+        "grep -v zs_ /proc/kallsyms > /tmp/symbols; mount --bind /tmp/symbols /proc/kallsyms",
+        3,
+        ["zsmalloc", "modprobe zsmalloc"],
+    ),
+}
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], status: int) -> str:
+    (line,) = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert line.startswith("zpobs: ")
+    assert "; found: " in line
+    assert "; try: " in line
+    assert done.returncode == status
+    return line
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", script], check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", BAD_STARTS)
+def test_something_is_missing(name: str) -> None:
+    """What failed, what was found and what to try stand in one line."""
+    taken, status, words = BAD_STARTS[name]
+    Path("/tmp/empty").mkdir(exist_ok=True)
+    line = assert_one_clear_line(run(f"unshare -m sh -c '{taken}; exec {ONCE}'"), status)
+    assert [word for word in words if word not in line] == []
+
+
+def test_no_root() -> None:
+    """A user without capabilities is told which ones are missing."""
+    line = assert_one_clear_line(run(f"setpriv --reuid=65534 --clear-groups {ONCE}"), 3)
+    assert "CAP_BPF" in line
+
+
+def test_unknown_pool() -> None:
+    """A pool name that nothing can have is a usage error that names those there are."""
+    line = assert_one_clear_line(run(f"{ONCE} --pool zram77"), 2)
+    assert "zram77" in line
+
+
+def test_unknown_hook() -> None:
+    """A hook to skip that does not exist is a usage error that lists the hooks."""
+    done = run(f"{ONCE} --skip-hook nothing")
+    assert done.returncode == 2
+    assert "obj_malloc" in done.stderr
+
+
+def test_log_that_cannot_be_written() -> None:
+    """A log in a folder that does not exist is one line before any probe is compiled."""
+    assert_one_clear_line(run(f"{ONCE} --log /nowhere/log"), 3)
+
+
+def test_full_disk() -> None:
+    """A full disk ends the run with one line and status 3, however much was written before."""
+    done = run(f"{ONCE} --json > /dev/full")
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert "No space left" in line
+
+
+def test_reader_that_goes_away() -> None:
+    """A pipe whose reader ends is no error."""
+    done = run(f"{{ {sys.executable} -m zpobs top --interval 1; echo $? >&2; }} | head -1")
+    assert done.stderr.split() == ["0"]

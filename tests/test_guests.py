@@ -1,0 +1,43 @@
+"""Runs the tests of ``tests/guest`` inside guests: what they check is said there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# Kernel, form of attaching, and the tests. Migration in a guest wants movable memory.
+RUNS = {
+    "all on 7.3": ("7.3", "auto", ["tests/guest", "--ignore=tests/guest/test_demo.py"]),
+    "kprobes on 7.3": ("7.3", "kprobe", ["tests/guest/test_exact.py"]),
+    "each hook taken away on 7.3": ("7.3", "auto", ["tests/guest/test_demo.py"]),
+    "another path of zspage death, on 7.2": (
+        "7.2",
+        "auto",
+        ["tests/guest/test_exact.py", "-k", "two_devices or reset"],
+    ),
+}
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", RUNS)
+def test_in_a_guest(name: str) -> None:
+    """Every test of the run passes in a guest, none skipped."""
+    kernel, form, tests = RUNS[name]
+    command = [sys.executable, "-m", "lab", "run", "--kernel", kernel, "--timeout", "1500"]
+    command += ["--append", "movablecore=30%", "--", "env", "ZPOBS_GUEST=1", f"ZPOBS_ATTACH={form}"]
+    command += ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--show-capture=no"]
+    done = subprocess.run(
+        [*command, *tests, "--durations=5"],
+        check=False,
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout
