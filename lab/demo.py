@@ -27,6 +27,7 @@ from lab.watcher import Top, WatcherEndedError
 from lab.witness import Witness
 from lab.workload import Churn, ZramDevice, move_pages
 
+_MIGRATION_TRIES = 3
 _LOG = Path("/tmp/zpobs-demo.jsonl")
 
 
@@ -47,7 +48,12 @@ def demonstrate(top: Top, operations: int, seed: int) -> list[Check]:
     witness = Witness()
     before = witness.walk(witness.zram_pool(device.name))
     say("taking memory blocks offline, so that pages migrate")
-    say(f"{move_pages(before)} blocks went offline and came back")
+    after = before
+    for _ in range(_MIGRATION_TRIES):
+        say(f"{move_pages(after)} blocks went offline and came back")
+        after = witness.walk(witness.zram_pool(device.name))
+        if frames_that_changed(before, after):
+            break
     frame = top.frame_after(time.time_ns())
     after = witness.walk(witness.zram_pool(device.name))
     checks = compare_health(frame)

@@ -98,7 +98,10 @@ class Churn:
 
 
 def move_pages(pool: KernelPool) -> int:
-    """Take memory blocks that hold the pool's pages offline and online again; return how many."""
+    """Take memory blocks that hold the pool's pages offline and online again; return how many.
+
+    They come back movable, so that they can be taken again.
+    """
     block_pages = int((_MEMORY_BLOCKS / "block_size_bytes").read_text(), 16) // PAGE_BYTES
     held = Counter(pfn // block_pages for zspage in pool.zspages for pfn in zspage.pfns)
     offline: list[Path] = []
@@ -113,5 +116,5 @@ def move_pages(pool: KernelPool) -> int:
         except OSError:
             continue  # holds pages that cannot move
     for state in offline:
-        state.write_text("online")
+        state.write_text("online_movable")
     return len(offline)

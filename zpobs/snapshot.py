@@ -36,7 +36,8 @@ class Health:
     """What the reader must know to trust the figures.
 
     ``lost`` counts records that found the ring full, ``missed_runs`` probe
-    runs that the kernel skipped or that came unpaired, ``missed_hooks`` names
+    runs that the kernel skipped or that came unpaired (``missed_counting_runs``
+    of them of probes that do nothing but count), ``missed_hooks`` names
     hooks that could not be attached, ``hooks`` those that are. ``reasons`` are
     sentences, one for each thing that makes ``status`` less than exact.
     """
@@ -49,6 +50,7 @@ class Health:
     scans: int
     last_scan_ns: int | None
     reasons: tuple[str, ...] = ()
+    missed_counting_runs: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``health`` object."""
@@ -56,6 +58,7 @@ class Health:
             "status": self.status,
             "lost": self.lost,
             "missed_runs": self.missed_runs,
+            "missed_counting_runs": self.missed_counting_runs,
             "missed_hooks": list(self.missed_hooks),
             "hooks": self.hooks,
             "scans": self.scans,

@@ -12,12 +12,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from lab.recorder import recording
+from lab.recorder import Operation, recording
 from lab.witness import KernelPool, Witness
 from lab.workload import Churn, ZramDevice
 from tests.true_allocator import Allocator
 
-# Where a new recording is kept, to become tests/data/trace.json.
+# Where a new recording is kept, to become tests/data/trace-RELEASE.json.
 SAVED = Path("/tmp/trace.json")
 
 
@@ -32,6 +32,18 @@ def lists_of_allocator(pool: Allocator) -> list[list[int]]:
         for group, zspages in enumerate(size_class.lists)
         for zspage in zspages
     ]
+
+
+def as_data(operations: list[Operation], lists: list[list[int]]) -> str:
+    """Return a recording to be kept: objects get ordinals for names, no kernel address."""
+    ordinal: dict[str | int, int] = {}
+    renamed: list[Operation] = []
+    for operation in operations:
+        if operation[0] == "malloc":
+            ordinal[operation[2]] = len(renamed)
+        names = [ordinal[operation[-1]]] if len(operation) > 1 else []
+        renamed.append((*operation[:1], *operation[1:-1], *names))
+    return json.dumps({"operations": renamed, "lists": lists}, separators=(",", ":")) + "\n"
 
 
 def test_recorded_trace_replays_to_what_the_kernel_did(witness: Witness) -> None:
@@ -59,7 +71,7 @@ def test_recorded_trace_replays_to_what_the_kernel_did(witness: Witness) -> None
     kinds = Counter(operation[0] for operation in operations)
     assert kinds == {"malloc": made["zs_malloc"], "free": made["zs_free"], "compact": 2}
     lists = lists_of_kernel(pool)
-    SAVED.write_text(json.dumps({"operations": operations, "lists": lists}))
+    SAVED.write_text(as_data(operations, lists))
     allocator = Allocator()
     allocator.replay(operations)
     assert lists_of_allocator(allocator) == lists

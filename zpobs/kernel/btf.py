@@ -152,11 +152,12 @@ class Btf:
         return found
 
     def _size_of(self, type_id: int) -> int:
-        kind, _, _, size, tail = self._type(self._resolve(type_id))
+        resolved = self._resolve(type_id)
+        kind, _, _, size, tail = self._type(resolved)
         if kind == _PTR:
             return 8
         if kind == _ARRAY_KIND:
-            element, _, count = _ARRAY.unpack_from(self._owner(type_id)._data, tail)
+            element, _, count = _ARRAY.unpack_from(self._owner(resolved)._data, tail)
             return self._size_of(element) * int(count)
         return size if kind in (_INT, _STRUCT, _UNION, _ENUM, _ENUM64, _FLOAT) else 0
 

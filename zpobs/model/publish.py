@@ -203,6 +203,7 @@ class Publisher:
             status=max(statuses, key=_WORST.__getitem__, default="exact"),
             lost=last.ring_full if last else 0,
             missed_runs=_missed_runs(last) if last else 0,
+            missed_counting_runs=last.missed_counting_runs if last else 0,
             missed_hooks=self._coverage.missed_hooks,
             hooks=self._coverage.hooks,
             scans=0,
