@@ -25,7 +25,7 @@ from lab.comparison import (
 )
 from lab.watcher import Top, WatcherEndedError
 from lab.witness import Witness
-from lab.workload import Churn, ZramDevice, move_pages
+from lab.workload import Churn, ZramDevice, free_movable_memory, move_pages
 
 _MIGRATION_TRIES = 3
 _LOG = Path("/tmp/zpobs-demo.jsonl")
@@ -40,6 +40,7 @@ def say(text: str) -> None:
 def demonstrate(top: Top, operations: int, seed: int) -> list[Check]:
     """Run the workload under a watching ``top`` and return the comparison."""
     top.await_first(say)
+    free_movable_memory()
     device = ZramDevice("256M")
     say(f"churn: {operations} operations on {device.name}, seed {seed}")
     made = Churn(device, operations=operations, seed=seed).finish()

@@ -17,6 +17,8 @@ PAGE_BYTES = 4096
 
 _ZRAM_CONTROL = Path("/sys/class/zram-control")
 _MEMORY_BLOCKS = Path("/sys/devices/system/memory")
+_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+_COMPACT_MEMORY = Path("/proc/sys/vm/compact_memory")
 _MIGRATION_S = 15.0
 _MIGRATION_BLOCKS = 3
 
@@ -97,10 +99,16 @@ class Churn:
         return made
 
 
+def free_movable_memory() -> None:
+    """Drop the page cache, so that a new pool comes to lie where pages can be moved from."""
+    _DROP_CACHES.write_text("1")
+
+
 def move_pages(pool: KernelPool) -> int:
     """Take memory blocks that hold the pool's pages offline and online again; return how many.
 
-    They come back movable, so that they can be taken again.
+    They come back movable, so that they can be taken again. Where none can be taken,
+    the kernel is asked to compact its memory, which moves pages too.
     """
     block_pages = int((_MEMORY_BLOCKS / "block_size_bytes").read_text(), 16) // PAGE_BYTES
     held = Counter(pfn // block_pages for zspage in pool.zspages for pfn in zspage.pfns)
@@ -115,6 +123,8 @@ def move_pages(pool: KernelPool) -> int:
             offline.append(state)
         except OSError:
             continue  # holds pages that cannot move
+    if not offline:
+        _COMPACT_MEMORY.write_text("1")
     for state in offline:
         state.write_text("online_movable")
     return len(offline)

@@ -11,7 +11,7 @@ from pathlib import Path
 from lab.comparison import Check, Json, compare_health, compare_pool, pool_named
 from lab.watcher import Top
 from lab.witness import KernelPool, Witness
-from lab.workload import Churn, ZramDevice, move_pages
+from lab.workload import Churn, ZramDevice, free_movable_memory, move_pages
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
@@ -59,6 +59,7 @@ def test_two_devices_at_once(top: Top, witness: Witness) -> None:
 
     Compaction's moves are not counted as allocations: those equal churn's own count.
     """
+    free_movable_memory()
     with devices(2) as (one, two):
         churns = [
             Churn(one, operations=30_000, seed=11, mix="45:10:45"),
