@@ -7,7 +7,7 @@
  *   ZS_OFF_x, ZS_TYPE_x              place and unsigned type of a ZS_FIELD
  *   ZS_OFF_x, ZS_SHIFT_x, ZS_MASK_x  32-bit word and bits of a ZS_BITS
  *   ZS_SIZEOF_zspage, ZS_SIZEOF_page, ZS_CLASSES, ZS_RING_PAGES
- *   ZS_VMEMMAP_BASE                  address of the variable vmemmap_base
+ *   ZS_VMEMMAP_BASE                  address of the variable vmemmap_base, if it is known
  *   ZS_FORM_f                        FENTRY or KPROBE, for each function f to be hooked
  *
  * Kernel pointers are u64 here: bcc rewrites every dereference of a pointer

@@ -82,6 +82,9 @@ static inline u64 record_head(u32 kind, u32 flags, u32 a, u32 b, u32 serial)
 	return kind | flags << 8 | a << 16 | (u64)b << 24 | (u64)serial << 32;
 }
 
+/* Without vmemmap_base's address frames stay unknown: chains are not told, migrations say 0. */
+#ifdef ZS_VMEMMAP_BASE
+#define ZS_FRAMES_KNOWN 1
 static inline u64 frame_of(u64 zpdesc)
 {
 	u64 base = 0;
@@ -89,6 +92,13 @@ static inline u64 frame_of(u64 zpdesc)
 	bpf_probe_read_kernel(&base, sizeof(base), (void *)ZS_VMEMMAP_BASE);
 	return (zpdesc - base) / ZS_SIZEOF_page;
 }
+#else
+#define ZS_FRAMES_KNOWN 0
+static inline u64 frame_of(u64 zpdesc)
+{
+	return 0;
+}
+#endif
 
 /* ---- pools ---------------------------------------------------------------- */
 
@@ -235,6 +245,8 @@ static inline void frames_observed(struct zspage_copy *copy, u64 zspage, u32 pag
 	u64 zpdesc = ZS_GET(copy, zspage_first);
 	u32 first, at;
 
+	if (!ZS_FRAMES_KNOWN)
+		return;
 #pragma unroll
 	for (first = 0; first < ZS_CHAIN_MAX; first += ZS_FRAMES_PER_RECORD) {
 		u64 frame[ZS_FRAMES_PER_RECORD] = {};

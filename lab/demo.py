@@ -37,13 +37,13 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def demonstrate(top: Top, operations: int, seed: int) -> list[Check]:
+def demonstrate(top: Top, operations: int, rate: int, seed: int) -> list[Check]:
     """Run the workload under a watching ``top`` and return the comparison."""
     top.await_first(say)
     free_movable_memory()
     device = ZramDevice("256M")
-    say(f"churn: {operations} operations on {device.name}, seed {seed}")
-    made = Churn(device, operations=operations, seed=seed).finish()
+    say(f"churn: {operations} operations on {device.name}, {rate} a second, seed {seed}")
+    made = Churn(device, operations=operations, rate=rate, seed=seed).finish()
     say("compaction")
     device.compact()
     witness = Witness()
@@ -80,14 +80,15 @@ def main() -> int:
     """Run the demonstration; see the module's text."""
     parser = argparse.ArgumentParser(description="zpobs top under a workload, then a comparison")
     parser.add_argument("--operations", type=int, default=40_000)
+    parser.add_argument("--rate", type=int, default=2_500, help="operations a second")
     parser.add_argument("--seed", type=int, default=2026)
-    parser.add_argument("--interval", type=float, default=3.0)
+    parser.add_argument("--interval", type=float, default=2.0)
     parser.add_argument("top", nargs="*", help="further arguments of zpobs top, after --")
     options = parser.parse_args()
     say("starting zpobs top: bcc compiles the probes, which takes a while under emulation")
     top = Top(_LOG, options.top, interval_s=options.interval)
     try:
-        checks = demonstrate(top, options.operations, options.seed)
+        checks = demonstrate(top, options.operations, options.rate, options.seed)
     except WatcherEndedError as error:
         say(f"{error}; nothing was compared")
         return error.status or 1

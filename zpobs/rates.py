@@ -24,21 +24,21 @@ class PoolRates:
 
 
 def rates(old: Snapshot | None, new: Snapshot) -> dict[int, PoolRates]:
-    """Return the rates of every pool that both snapshots hold, by pool id."""
+    """Return the rates of every pool of the newer snapshot, by pool id.
+
+    A pool that the older one does not hold began after it, its counters at zero.
+    """
     if old is None or new.mono_ns <= old.mono_ns:
         return {}
     seconds = (new.mono_ns - old.mono_ns) / 1e9
     before = {pool.id: pool for pool in old.pools}
-    return {
-        pool.id: _pool_rates(before[pool.id], pool, seconds)
-        for pool in new.pools
-        if pool.id in before
-    }
+    return {pool.id: _pool_rates(before.get(pool.id), pool, seconds) for pool in new.pools}
 
 
-def _pool_rates(old: PoolView, new: PoolView, seconds: float) -> PoolRates:
+def _pool_rates(old: PoolView | None, new: PoolView, seconds: float) -> PoolRates:
     def per_second(name: str) -> float | None:
-        begin, end = getattr(old.counters, name), getattr(new.counters, name)
+        begin = getattr(old.counters, name) if old else 0
+        end = getattr(new.counters, name)
         return None if begin is None or end is None else (end - begin) / seconds
 
     return PoolRates(
@@ -52,11 +52,18 @@ def _pool_rates(old: PoolView, new: PoolView, seconds: float) -> PoolRates:
     )
 
 
-def _class_rates(old: PoolView, new: PoolView, name: str, seconds: float) -> dict[int, float]:
-    begin, end = getattr(old.classes, name), getattr(new.classes, name)
-    if begin is None or end is None:
+def _class_rates(
+    old: PoolView | None, new: PoolView, name: str, seconds: float
+) -> dict[int, float]:
+    end = getattr(new.classes, name)
+    before: dict[int, int] = {}
+    if old is not None:
+        begin = getattr(old.classes, name)
+        if begin is None:
+            return {}
+        before = dict(zip(old.classes.index.tolist(), begin.tolist(), strict=True))
+    if end is None:
         return {}
-    before = dict(zip(old.classes.index.tolist(), begin.tolist(), strict=True))
     return {
         index: (count - before.get(index, 0)) / seconds
         for index, count in zip(new.classes.index.tolist(), end.tolist(), strict=True)

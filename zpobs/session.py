@@ -41,7 +41,8 @@ class Session:
         self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         self._model = ShadowModel(plan.kernel, _coverage(plan, attached))
         self._poll = select.epoll()
-        self._poll.register(self._ring.fileno(), select.EPOLLIN)
+        # By edge: the probes wake us when the ring fills, not whenever it holds something.
+        self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
         self._unmet = _pools_in_use()
 
     def wait(self, deadline_s: float, watch: Sequence[int] = ()) -> bool:

@@ -149,7 +149,7 @@ class ShadowModel:
         some_late = bool(late.any())
         if some_late:
             dead = (table.state.take(rows) & LIVE) == 0
-            late = time_ns + newborn < old_ns + (dead & (old_ns > 0))
+            late &= (time_ns < old_ns) | (dead & ~newborn & (old_ns > 0))
         boundary = np.zeros(len(rows), dtype=bool)
         for some in (born, death, self._readdress(rows, time_ns, address, late)):
             boundary[some] = True

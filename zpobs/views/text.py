@@ -82,7 +82,7 @@ def human_bytes(count: int) -> str:
     """Return a byte count in binary units, four significant characters."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
+        if round(value, 1) < 1024:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
@@ -92,7 +92,7 @@ def bar(used: int, capacity: int, cells: int = BAR_CELLS) -> str:
     """Draw how full something is, readable without colour: ``[#######...]  70%``."""
     if capacity <= 0:
         return "[" + "." * cells + "]    -"
-    filled = used * cells // capacity
+    filled = min(used * cells // capacity, cells)
     return f"[{'#' * filled}{'.' * (cells - filled)}] {100 * used // capacity:3d}%"
 
 

@@ -1,0 +1,299 @@
+"""Invented kernels, pools and snapshots, each with good values for what a test does not name."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zpobs.kernel.btf import Btf
+from zpobs.kernel.facts import KernelFacts
+from zpobs.kernel.hooks import all_hooks
+from zpobs.snapshot import (
+    ClassTable,
+    Counters,
+    Health,
+    Kernel,
+    PoolView,
+    Snapshot,
+    Status,
+    ZspageTable,
+)
+
+# ---- BTF ---------------------------------------------------------------------
+
+INT, PTR, ARRAY, STRUCT, UNION = 1, 2, 3, 4, 5
+TYPEDEF, VOLATILE, CONST, RESTRICT = 8, 9, 10, 11
+FUNC, FUNC_PROTO, TYPE_TAG = 12, 13, 18
+
+# (name, type id, offset in bits) or, of a bit-field, (name, type id, offset in bits, bits).
+MemberLine = tuple[str, int, int] | tuple[str, int, int, int]
+
+
+class BtfBuilder:
+    """Writes BTF type by type, as Documentation/bpf/btf.rst has it; methods return type ids.
+
+    With a base, ids and strings go on where the base's end, as in a module's BTF.
+    """
+
+    def __init__(self, base: BtfBuilder | None = None) -> None:
+        self._base = base
+        self._types: list[bytes] = []
+        self._first_id = base.next_id if base else 1
+        self._string_base = base.string_end if base else 0
+        self._strings = b"" if base else b"\0"
+
+    @property
+    def next_id(self) -> int:
+        return self._first_id + len(self._types)
+
+    @property
+    def string_end(self) -> int:
+        return self._string_base + len(self._strings)
+
+    def add(self, kind: int, name: str = "", size_or_type: int = 0, **more: Any) -> int:
+        """Append one type; ``vlen``, ``flag`` and the bytes of ``tail`` go where they belong."""
+        info = kind << 24 | more.get("vlen", 0) | more.get("flag", 0) << 31
+        head = struct.pack("<III", self._string(name), info, size_or_type)
+        self._types.append(head + more.get("tail", b""))
+        return self.next_id - 1
+
+    def integer(self, name: str, size: int) -> int:
+        return self.add(INT, name, size, tail=struct.pack("<I", size * 8))
+
+    def pointer(self, target: int = 0) -> int:
+        return self.add(PTR, "", target)
+
+    def array(self, element: int, count: int) -> int:
+        return self.add(ARRAY, tail=struct.pack("<III", element, 1, count))
+
+    def struct(
+        self, name: str, size: int, members: Iterable[MemberLine], *, kind: int = STRUCT
+    ) -> int:
+        lines = list(members)
+        flag = any(len(line) == 4 for line in lines)
+        tail = b""
+        for member, type_id, offset, *bits in lines:
+            place = sum(bits) << 24 | offset
+            tail += struct.pack("<III", self._string(member), type_id, place)
+        return self.add(kind, name, size, vlen=len(lines), flag=flag, tail=tail)
+
+    def union(self, name: str, size: int, members: Iterable[MemberLine]) -> int:
+        return self.struct(name, size, members, kind=UNION)
+
+    def function(self, name: str) -> int:
+        return self.add(FUNC, name, self.add(FUNC_PROTO))
+
+    def data(self) -> bytes:
+        types = b"".join(self._types)
+        sizes = (0, len(types), len(types), len(self._strings))
+        return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, *sizes) + types + self._strings
+
+    def build(self, *, base: Btf | None = None) -> Btf:
+        return Btf(self.data(), base=base)
+
+    def _string(self, text: str) -> int:
+        if not text:
+            return 0
+        at = self.string_end
+        self._strings += text.encode() + b"\0"
+        return at
+
+
+def make_btf(
+    functions: Iterable[str],
+    *,
+    descriptor: str = "zpdesc",
+    groups: int = 12,
+    without: Iterable[str] = (),
+) -> Btf:
+    """Return a kernel's BTF with zsmalloc's structures, but for those named ``without``."""
+    made = BtfBuilder()
+    u32 = made.integer("unsigned int", 4)
+    u64 = made.integer("unsigned long", 8)
+    pointer = made.pointer()
+    node = made.struct("list_head", 16, [("next", pointer, 0), ("prev", pointer, 64)])
+    lists, classes = made.array(node, groups), made.array(pointer, 255)
+    work = made.struct("work_struct", 32, [("data", u64, 0), ("entry", node, 64)])
+    flags = made.struct("", 4, [("huge", u32, 0, 1), ("fullness", u32, 1, 4), ("class", u32, 5, 9)])
+    owned = made.union("", 8, [("next", pointer, 0), ("handle", u64, 0)])
+    first = "first_zpdesc" if descriptor == "zpdesc" else "first_page"
+    lines: dict[str, tuple[int, list[MemberLine]]] = {
+        "zspage": (
+            56,
+            [
+                ("", flags, 0),
+                ("inuse", u32, 32),
+                ("freeobj", u32, 64),
+                (first, pointer, 128),
+                ("list", node, 192),
+                ("pool", pointer, 320),
+            ],
+        ),
+        "page": (64, [("flags", u64, 0), ("index", u64, 256), ("private", u64, 320)]),
+        "size_class": (
+            8 + 16 * groups + 24,
+            [
+                ("fullness_list", lists, 64),
+                ("size", u32, 64 + 128 * groups),
+                ("objs_per_zspage", u32, 96 + 128 * groups),
+                ("pages_per_zspage", u32, 128 + 128 * groups),
+                ("index", u32, 160 + 128 * groups),
+            ],
+        ),
+        "zs_pool": (
+            2112,
+            [("name", pointer, 0), ("size_class", classes, 64), ("free_work", work, 16448)],
+        ),
+    }
+    if descriptor == "zpdesc":
+        lines["zpdesc"] = (64, [("flags", u64, 0), ("", owned, 256), ("zspage", pointer, 320)])
+    for name in lines.keys() - set(without):
+        made.struct(name, *lines[name])
+    for function in sorted(functions):
+        made.function(function)
+    return made.build()
+
+
+# ---- kernels -----------------------------------------------------------------
+
+_ALL = frozenset(hook.function for hook in all_hooks())
+# Which of the functions that zpobs can hook a kernel of this shape has.
+FUNCTIONS: Mapping[str, frozenset[str]] = {
+    "7.3": _ALL - {"__free_zspage", "zs_compact"},
+    "6.18": _ALL - {"trylock_zspage", "zs_compact"},
+    "6.12": _ALL - {"trylock_zspage", "__zs_compact"},
+}
+
+
+def make_facts(like: str = "7.3", **changed: Any) -> KernelFacts:
+    """Return the facts of a kernel like this one, with some of them changed."""
+    functions = changed.get("functions", FUNCTIONS[like])
+    descriptor = "page" if like == "6.12" else "zpdesc"
+    facts: dict[str, Any] = {
+        "release": f"{like}.0-invented",
+        "page_size": 4096,
+        "functions": functions,
+        "vmemmap_base_at": 0xFFFFFFFF82A0B1C8,
+        "kprobes": True,
+        "chain_size": 8,
+    }
+    if "btf" not in changed:
+        facts["btf"] = make_btf(functions, descriptor=descriptor)
+    return KernelFacts(**(facts | changed))
+
+
+# ---- snapshots ---------------------------------------------------------------
+
+KERNEL = Kernel("7.3.0-invented", 4096, 8, "zpdesc", 12)
+# 2026-01-02 03:04:05 UTC.
+TIME_NS = 1_767_323_045_000_000_000
+MONO_NS = 5_000_000_000
+# index, size, objects and pages of a zspage, zspages, objects.
+ClassLine = tuple[int, int, int, int, int, int]
+LINES: tuple[ClassLine, ...] = (
+    (62, 1024, 4, 1, 10, 25),
+    (107, 1744, 7, 3, 200, 1300),
+    (202, 3264, 5, 4, 3, 9),
+    (254, 4096, 1, 1, 1000, 1000),
+)
+
+
+def ints(values: Iterable[int]) -> np.ndarray:
+    return np.array(list(values), dtype=np.int64)
+
+
+def make_classes(lines: Sequence[ClassLine] = LINES, **changed: Any) -> ClassTable:
+    """Return a class table; the counters of row n are multiples of 10 * (n + 1)."""
+    index, size, objs, pages, zspages, objects = (
+        ints(line[column] for line in lines) for column in range(6)
+    )
+    fullness = np.zeros((len(lines), 12), dtype=np.int64)
+    fullness[:, 11] = zspages
+    count = ints(range(10, 10 * len(lines) + 10, 10))
+    columns: dict[str, Any] = {
+        "index": index,
+        "size": size,
+        "objs_per_zspage": objs,
+        "pages_per_zspage": pages,
+        "zspages": zspages,
+        "objects": objects,
+        "fullness": fullness,
+        "allocs": 3 * count,
+        "frees": 2 * count,
+        "moves": count,
+        "status": "exact",
+    }
+    return ClassTable(**(columns | changed))
+
+
+COUNTERS = Counters(
+    allocs=123_456,
+    frees=123_056,
+    failures=2,
+    moves=789,
+    migrations=34,
+    migration_failures=5,
+    compactions=6,
+    pages_freed=70,
+)
+UNCOUNTED = Counters(**dict.fromkeys(Counters.__slots__))
+
+
+def make_pool(
+    pool_id: int = 1,
+    name: str = "zram0",
+    lines: Sequence[ClassLine] = LINES,
+    *,
+    status: Status = "exact",
+    **changed: Any,
+) -> PoolView:
+    classes = changed.pop("classes", None) or make_classes(lines, status=status)
+    values: dict[str, Any] = {
+        "owner": "zswap" if name.startswith("zswap") else "zram",
+        "since_ns": TIME_NS - 60_000_000_000,
+        "pages": int(classes.pages.sum()),
+        "zspages": int(classes.zspages.sum()),
+        "objects": int(classes.objects.sum()),
+        "counters": COUNTERS,
+    }
+    return PoolView(id=pool_id, name=name, status=status, classes=classes, **(values | changed))
+
+
+def make_zspages() -> ZspageTable:
+    """Return two zspages: a chain of two frames, and one whose chain is not known."""
+    return ZspageTable(
+        address=np.array([0xFFFF888000001000, 0xFFFF888000002000], dtype=np.uint64),
+        class_index=ints([107, 254]),
+        inuse=ints([6, 1]),
+        fullness=ints([9, 11]),
+        huge=np.array([False, True]),
+        first_seen_ns=np.array([11, 12], dtype=np.uint64),
+        last_seen_ns=np.array([21, 22], dtype=np.uint64),
+        frame_start=ints([0, 2, 2]),
+        frames=np.array([4097, 4242], dtype=np.uint64),
+    )
+
+
+def make_health(status: Status = "exact", **changed: Any) -> Health:
+    values: dict[str, Any] = {
+        "lost": 0,
+        "missed_runs": 0,
+        "missed_hooks": (),
+        "hooks": 11,
+        "scans": 0,
+        "last_scan_ns": None,
+        "reasons": (),
+    }
+    return Health(status=status, **(values | changed))
+
+
+def make_snapshot(*pools: PoolView, at_s: float = 0, **changed: Any) -> Snapshot:
+    """Return a snapshot taken so many seconds after the first one there could be."""
+    later_ns = int(at_s * 1e9)
+    values: dict[str, Any] = {"kernel": KERNEL, "health": make_health()}
+    return Snapshot(
+        time_ns=TIME_NS + later_ns, mono_ns=MONO_NS + later_ns, pools=pools, **(values | changed)
+    )

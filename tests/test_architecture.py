@@ -1,0 +1,137 @@
+"""Who may import whom: docs/architecture.md's rules as data, checked on the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "zpobs"
+
+# Module or package -> what else of zpobs it may import; a package may always import itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "zpobs": set(),
+    "zpobs.__main__": {"zpobs.cli"},
+    "zpobs.bpf_files": set(),
+    "zpobs.errors": set(),
+    "zpobs.wire": {"zpobs.errors"},
+    "zpobs.snapshot": set(),
+    "zpobs.rates": {"zpobs.snapshot"},
+    "zpobs.views": {"zpobs.rates", "zpobs.snapshot"},
+    "zpobs.model": {"zpobs.errors", "zpobs.wire", "zpobs.snapshot"},
+    "zpobs.kernel": {"zpobs.errors", "zpobs.bpf_files", "zpobs.snapshot"},
+    "zpobs.sources": {"zpobs.wire", "zpobs.errors", "zpobs.model.inputs"},
+    "zpobs.loaders": {"zpobs.kernel", "zpobs.errors", "zpobs.bpf_files"},
+    "zpobs.session": {
+        "zpobs.errors",
+        "zpobs.kernel",
+        "zpobs.loaders",
+        "zpobs.model",
+        "zpobs.snapshot",
+        "zpobs.sources",
+    },
+    "zpobs.cli": {"zpobs.errors", "zpobs.session", "zpobs.views"},
+}
+# Foreign module -> the only modules of ours that may import it.
+ONLY_IN: dict[str, set[str]] = {
+    "bcc": {"zpobs.loaders.bcc"},
+    "typer": {"zpobs.cli"},
+    "ctypes": {"zpobs.loaders.libbpf", "zpobs.sources.bpfmap"},
+}
+# The model opens nothing and reads no clock.
+MODEL_MAY_NOT_IMPORT = {"datetime", "io", "os", "pathlib", "select", "socket", "sys", "time"}
+MODEL_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval"}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Yield every module that is imported anywhere in a module, functions included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide who imports whom"
+            whole = f"{node.module}"
+            submodules = [f"{whole}.{alias.name}" for alias in node.names]
+            # ``from package import module`` imports the module.
+            named = [name for name in submodules if name in MODULES]
+            yield from named if len(named) == len(submodules) else [whole, *named]
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def rule_of(name: str) -> str:
+    """Return the key of the most special rule for a module."""
+    return max((key for key in MAY_IMPORT if key != "zpobs" and within(name, key)), key=len)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "zpobs"])
+def test_a_module_imports_only_what_it_may(name: str) -> None:
+    """Imports inside zpobs go along the allowed ways only."""
+    own = rule_of(name)
+    allowed = MAY_IMPORT[own] | {own}
+    wrong = {
+        each
+        for each in imports(MODULES[name])
+        if within(each, "zpobs") and not any(within(each, package) for package in allowed)
+    }
+    assert wrong == set()
+
+
+def test_every_rule_is_about_something() -> None:
+    """No rule outlives its module, and everything that a rule allows exists."""
+    named = set(MAY_IMPORT).union(*MAY_IMPORT.values(), *ONLY_IN.values())
+    assert named - MODULES.keys() == set()
+
+
+def test_nothing_imports_the_command_line() -> None:
+    """zpobs.cli is imported by ``python -m zpobs`` alone."""
+    importers = {name for name, tree in MODULES.items() if "zpobs.cli" in set(imports(tree))}
+    assert importers == {"zpobs.__main__"}
+
+
+@pytest.mark.parametrize("foreign", ONLY_IN)
+def test_a_foreign_module_stays_in_its_place(foreign: str) -> None:
+    """bcc, typer and ctypes are each known to few modules."""
+    importers = {
+        name
+        for name, tree in MODULES.items()
+        if any(within(each, foreign) for each in imports(tree))
+    }
+    assert importers == ONLY_IN[foreign]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if within(name, "zpobs.model")])
+def test_the_model_touches_no_host(name: str) -> None:
+    """The model needs NumPy and pure standard modules; it opens no file and reads no clock."""
+    tree = MODULES[name]
+    roots = {each.split(".")[0] for each in imports(tree)}
+    assert roots & MODEL_MAY_NOT_IMPORT == set()
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called & MODEL_MAY_NOT_CALL == set()
+
+
+def test_foreign_packages_are_those_that_are_declared() -> None:
+    """Beside the standard library zpobs needs NumPy and typer, and bcc where probes are loaded."""
+    roots = {each.split(".")[0] for tree in MODULES.values() for each in imports(tree)}
+    assert roots - set(sys.stdlib_module_names) == {"zpobs", "numpy", "typer", "bcc"}

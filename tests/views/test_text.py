@@ -1,0 +1,256 @@
+"""The text frame: whole screens compared with those in ``tests/golden/screens``.
+
+``ZPOBS_UPDATE_GOLDEN=1 pytest tests/views`` writes the screens anew; read the
+difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.factories import (
+    COUNTERS,
+    KERNEL,
+    LINES,
+    TIME_NS,
+    UNCOUNTED,
+    ints,
+    make_classes,
+    make_health,
+    make_pool,
+    make_snapshot,
+)
+from zpobs.rates import PoolRates, rates
+from zpobs.snapshot import Snapshot
+from zpobs.views.text import SORTS, TopState, bar, class_rows, health_line, human_bytes, render
+
+SCREENS = Path(__file__).resolve().parent.parent / "golden" / "screens"
+Frame = tuple[Snapshot, dict[int, PoolRates]]
+
+
+def two_pools() -> Frame:
+    """Two busy pools, two seconds after an older snapshot."""
+    zswap = make_pool(2, "zswap1", LINES[:2], counters=replace(COUNTERS, failures=0))
+    old = make_snapshot(make_pool(), zswap)
+    later = make_classes(allocs=ints([12_030, 60, 92, 121]), frees=ints([20, 41, 60, 80]))
+    grown = replace(COUNTERS, allocs=129_456, frees=123_057)
+    new = make_snapshot(make_pool(classes=later, counters=grown), zswap, at_s=2)
+    return new, rates(old, new)
+
+
+def bounded_pool() -> Frame:
+    """A pool some of whose records were lost."""
+    reasons = ("17 records found the ring full", "3 probe runs were skipped by the kernel")
+    health = make_health("bounded", lost=17, missed_runs=3, reasons=reasons)
+    return make_snapshot(make_pool(status="bounded"), health=health), {}
+
+
+def unknown_pool() -> Frame:
+    """A pool older than the probes, and hooks that could not be attached."""
+    reasons = ("pool 1 (zram0): its creation was not seen", "zs_malloc is not attached")
+    health = make_health(
+        "unknown", hooks=9, missed_hooks=("obj_malloc", "zs_malloc"), reasons=reasons
+    )
+    classes = make_classes(allocs=None, frees=None, moves=None, status="unknown")
+    pool = make_pool(status="unknown", counters=UNCOUNTED, classes=classes)
+    return make_snapshot(pool, health=health, kernel=replace(KERNEL, chain_size=0)), {}
+
+
+def no_pools() -> Frame:
+    """Nothing seen yet."""
+    return make_snapshot(), {}
+
+
+def many_classes() -> Frame:
+    """A pool with more classes than a small terminal has lines."""
+    lines = [(index, 16 * index + 32, 9, 2, 40 + index, 300) for index in range(40)]
+    return make_snapshot(make_pool(lines=lines)), {}
+
+
+FRAMES: dict[str, Callable[[], Frame]] = {
+    each.__name__: each for each in (two_pools, bounded_pool, unknown_pool, no_pools, many_classes)
+}
+# Screen -> its frame, what the reader chose, rows and columns.
+GOLDEN: dict[str, tuple[str, TopState, int | None, int | None]] = {
+    "two-pools": ("two_pools", TopState(), None, None),
+    "two-pools-by-freeable-reversed": ("two_pools", TopState("freeable", True), None, None),
+    "bounded-pool": ("bounded_pool", TopState(), None, None),
+    "unknown-pool": ("unknown_pool", TopState(), None, None),
+    "no-pools": ("no_pools", TopState(), None, None),
+    "cut-to-24x80": ("many_classes", TopState(), 24, 80),
+    "cut-to-20x60": ("many_classes", TopState(), 20, 60),
+    "two-pools-24x80": ("two_pools", TopState(), 24, 80),
+    "notice": ("no_pools", TopState(notice="a word to the reader"), None, None),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_screen_is_as_it_was(name: str) -> None:
+    """The frame equals the golden screen, character by character."""
+    frame, state, rows, columns = GOLDEN[name]
+    lines = render(*FRAMES[frame](), state, rows=rows, columns=columns)
+    golden = SCREENS / f"{name}.txt"
+    if os.environ.get("ZPOBS_UPDATE_GOLDEN"):
+        golden.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert "\n".join(lines) + "\n" == golden.read_text(encoding="utf-8")
+
+
+def test_no_golden_screen_is_left_over() -> None:
+    """Every file of golden screens belongs to a test."""
+    assert {path.stem for path in SCREENS.iterdir()} == set(GOLDEN)
+
+
+@pytest.mark.parametrize("rows", [2, 20, 24, 200])
+@pytest.mark.parametrize("columns", [1, 20, 60, 80, 132])
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_fits_the_terminal(name: str, rows: int, columns: int) -> None:
+    """Whatever there is to show, no line is longer than the terminal and no more lines than it."""
+    shot, per_second = FRAMES[name]()
+    whole = render(shot, per_second, TopState())
+    lines = render(shot, per_second, TopState(), rows=rows, columns=columns)
+    assert max(map(len, lines)) <= columns
+    assert len(lines) == min(rows, len(whole))
+
+
+def test_a_cut_frame_says_how_much_is_hidden() -> None:
+    """The last line of a cut frame counts the lines that are not shown."""
+    shot, per_second = many_classes()
+    whole = render(shot, per_second, TopState())
+    cut = render(shot, per_second, TopState(), rows=10)
+    assert cut[:9] == whole[:9]
+    assert cut[9].startswith(f"({len(whole) - 9} more lines")
+
+
+def test_the_main_table_fits_80_columns() -> None:
+    """All columns of a usual frame are seen on a terminal of 80 columns, but for long sentences."""
+    shot, per_second = two_pools()
+    table = [line for line in render(shot, per_second, TopState()) if "zram0" in line]
+    assert max(map(len, table)) <= 80
+
+
+# Sort key -> class indices of LINES in that order, with the rates below.
+ORDERS = {
+    "pages": [254, 107, 202, 62],
+    "freeable": [107, 202, 62, 254],
+    "objects": [107, 254, 62, 202],
+    "allocs": [202, 62, 107, 254],
+    "frees": [254, 107, 62, 202],
+    "size": [62, 107, 202, 254],
+}
+RATES = PoolRates(
+    allocs=None,
+    frees=None,
+    moves=None,
+    migrations=None,
+    classes={"allocs": {62: 5, 107: 1, 202: 9}, "frees": {62: 1, 107: 2, 254: 3}},
+)
+
+
+def order(state: TopState) -> list[int]:
+    return [row.index for row in class_rows(make_pool(), RATES, state)]
+
+
+def test_every_sort_key_is_tested() -> None:
+    """The table of orders has every key that the command line offers."""
+    assert list(ORDERS) == list(SORTS)
+
+
+@pytest.mark.parametrize("key", SORTS)
+def test_classes_come_in_the_chosen_order(key: str) -> None:
+    """The most of everything comes first but the smallest size; reverse turns it round."""
+    assert order(TopState(key)) == ORDERS[key]
+    assert order(TopState(key, reverse=True)) == ORDERS[key][::-1]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_equals_stand_by_class_index(reverse: bool) -> None:
+    """Classes with equal figures keep their order by index, also reversed."""
+    lines = [(index, 64, 4, 1, 10, 20) for index in (9, 3, 5)]
+    rows = class_rows(make_pool(lines=lines), None, TopState("pages", reverse))
+    assert [row.index for row in rows] == [3, 5, 9]
+
+
+def test_empty_classes_are_shown_while_something_happens_in_them() -> None:
+    """A class without zspages is left out unless it had allocations or frees just now."""
+    lines = [(index, 64, 4, 1, 0, 0) for index in (1, 2, 3)]
+    some = replace(RATES, classes={"allocs": {1: 0.0, 2: 4.0}, "frees": {3: 1.0}})
+    pool = make_pool(lines=lines)
+    assert [row.index for row in class_rows(pool, some, TopState("size"))] == [2, 3]
+    assert class_rows(pool, None, TopState()) == []
+
+
+def test_keys_cycle_through_all_columns() -> None:
+    """Stepping forward visits every sort key and comes back; stepping back undoes it."""
+    state, seen = TopState(reverse=True), []
+    for _ in SORTS:
+        seen.append(state.sort)
+        assert state.next_sort(1).next_sort(-1) == state
+        state = state.next_sort(1)
+    assert seen == list(SORTS)
+    assert state == TopState(reverse=True)
+    assert state.reversed() == TopState()
+
+
+@pytest.mark.parametrize(
+    ("used", "capacity", "wanted"),
+    [
+        (0, 10, "[..........]   0%"),
+        (1, 1000, "[..........]   0%"),
+        (7, 10, "[#######...]  70%"),
+        (999, 1000, "[#########.]  99%"),
+        (10, 10, "[##########] 100%"),
+        (0, 0, "[..........]    -"),
+    ],
+)
+def test_bar_is_full_only_when_full(used: int, capacity: int, wanted: str) -> None:
+    """A bar rounds down, so that 100% means full, and draws nothing for no capacity."""
+    assert bar(used, capacity) == wanted
+
+
+def test_bar_keeps_its_width() -> None:
+    """More than fits, as a bounded figure can say, does not widen the bar."""
+    assert len(bar(25, 10)) == len(bar(10, 10))
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (1 << 30, "1.0 GiB"),
+        (5 << 40, "5.0 TiB"),
+        (5000 << 40, "5000.0 TiB"),
+    ],
+)
+def test_bytes_are_told_in_binary_units(count: int, wanted: str) -> None:
+    """The unit is the largest that leaves at least one of it, TiB at most."""
+    assert human_bytes(count) == wanted
+
+
+@pytest.mark.parametrize("count", [(1 << 20) - 1, (1 << 30) - 1, (1 << 40) - 1])
+def test_rounding_never_shows_1024_of_a_unit(count: int) -> None:
+    """One byte less than a unit is told as one of it, not as 1024.0 of the smaller one."""
+    assert not human_bytes(count).startswith("1024")
+
+
+def test_the_health_line_counts_hooks_and_losses() -> None:
+    """Hooks that could not be had are counted in the total; scans are named if there were any."""
+    health = make_health("bounded", hooks=9, missed_hooks=("a", "b"), lost=3, missed_runs=4)
+    assert health_line(health) == (
+        "health bounded, hooks 9 of 11, lost 3, missed runs 4, scans 0 (probes alone)"
+    )
+    assert health_line(make_health(scans=2)).endswith("scans 2")
+
+
+def test_the_time_is_utc() -> None:
+    """The frame's time is the snapshot's wall-clock time in UTC."""
+    assert TIME_NS == 1_767_323_045 * 10**9
+    assert "2026-01-02 03:04:05 UTC" in render(make_snapshot(), {}, TopState())[0]
