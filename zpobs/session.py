@@ -22,10 +22,7 @@ from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
 from zpobs.snapshot import Snapshot
 from zpobs.sources.counters import CounterSource, zram_devices
-from zpobs.sources.ring import RingConsumer
-
-# Batches drained per wake-up: enough to empty any ring, bounded all the same.
-DRAIN_BATCHES_MAX = 64
+from zpobs.sources.ring import RECORDS_PER_READ, SLOT_BYTES, RingConsumer
 
 _ZSWAP_ENABLED = Path("/sys/module/zswap/parameters/enabled")
 _CAPABILITIES = {"CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -76,7 +73,8 @@ class Session:
         return self._with_unmet(snapshot, pool)
 
     def _drain(self) -> None:
-        for _ in range(DRAIN_BATCHES_MAX):
+        # What is there now and no more: a busy writer would otherwise never let go.
+        for _ in range(1 + self._ring.pending_bytes // (RECORDS_PER_READ * SLOT_BYTES)):
             words = self._ring.read()
             if words is None:
                 return

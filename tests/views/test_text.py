@@ -209,7 +209,7 @@ def test_keys_cycle_through_all_columns() -> None:
 )
 def test_bar_is_full_only_when_full(used: int, capacity: int, wanted: str) -> None:
     """A bar rounds down, so that 100% means full, and draws nothing for no capacity."""
-    assert bar(used, capacity) == wanted
+    assert bar(used, capacity, 10) == wanted
 
 
 def test_bar_keeps_its_width() -> None:

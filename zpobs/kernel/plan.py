@@ -76,8 +76,13 @@ def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> Prob
 
 
 def _choose(choice: Choice, functions: frozenset[str]) -> tuple[Hook, ...]:
-    """Return the first complete set of hooks, or else the one that lacks the fewest."""
-    return min(choice.sets, key=lambda hooks: sum(hook.function not in functions for hook in hooks))
+    """Return the first complete set of hooks, or else the one that has the most of its hooks."""
+
+    def lacking(hooks: tuple[Hook, ...]) -> tuple[bool, int]:
+        there = sum(hook.function in functions for hook in hooks)
+        return there < len(hooks), -there
+
+    return min(choice.sets, key=lacking)
 
 
 def _kernel(facts: KernelFacts) -> Kernel:

@@ -184,8 +184,7 @@ def _diagnostics() -> Iterator[Path]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        if not log.with_suffix(".keep").exists():
-            log.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
 
 
 def _keep(log: Path) -> Path:

@@ -19,8 +19,8 @@ from zpobs.errors import RecordError
 from zpobs.wire import RECORD_BYTES, RECORD_WORDS, Words
 
 _HEADER_BYTES = 8
-_SLOT_BYTES = _HEADER_BYTES + RECORD_BYTES
-_SLOT_WORDS = _SLOT_BYTES // 8
+SLOT_BYTES = _HEADER_BYTES + RECORD_BYTES
+_SLOT_WORDS = SLOT_BYTES // 8
 _LENGTH = np.uint64(0xFFFFFFFF)
 _BUSY = np.uint64(1 << 31)
 _DISCARDED = np.uint64(1 << 30)
@@ -88,10 +88,10 @@ class RingConsumer:
         that is not ours; it stays in the ring, with all behind it.
         """
         # Rounded up: a shorter record at the end is found by its length.
-        count = min(-(-self.pending_bytes // _SLOT_BYTES), max_records)
+        count = min(-(-self.pending_bytes // SLOT_BYTES), max_records)
         if count <= 0:
             return None
-        start = self._position % self._size_bytes // _SLOT_BYTES
+        start = self._position % self._size_bytes // SLOT_BYTES
         slots = self._slots[start : start + count]
         length = slots[:, 0] & _LENGTH
         kept = None
@@ -104,7 +104,7 @@ class RingConsumer:
         self._order_accesses()
         out = _copy_columns(slots[:, 1:])
         self._order_accesses()
-        self._position += len(slots) * _SLOT_BYTES
+        self._position += len(slots) * SLOT_BYTES
         self._consumed[0] = self._position
         return out.T if kept is None else out.compress(kept, axis=1).T
 
@@ -119,7 +119,7 @@ class RingConsumer:
             raise RecordError(
                 f"the ring holds a record that is not {RECORD_BYTES} bytes long",
                 found=f"{int(length[at] & ~_DISCARDED)} bytes at position "
-                f"{self._position + at * _SLOT_BYTES}",
+                f"{self._position + at * SLOT_BYTES}",
             )
         return length
 

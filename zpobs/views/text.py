@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, PoolView, Snapshot
 
-BAR_CELLS = 10
+BAR_CELLS = 5
 _UNKNOWN = "?"
 
 
@@ -89,7 +89,7 @@ def human_bytes(count: int) -> str:
 
 
 def bar(used: int, capacity: int, cells: int = BAR_CELLS) -> str:
-    """Draw how full something is, readable without colour: ``[#######...]  70%``."""
+    """Draw how full something is, readable without colour: ``[###..]  70%``."""
     if capacity <= 0:
         return "[" + "." * cells + "]    -"
     filled = min(used * cells // capacity, cells)
@@ -114,8 +114,8 @@ def _header(snapshot: Snapshot) -> list[str]:
     when = datetime.fromtimestamp(snapshot.time_ns / 1e9, UTC)
     chain = kernel.chain_size or _UNKNOWN
     lines = [
-        f"zpobs top  {when:%Y-%m-%d %H:%M:%S} UTC  Linux {kernel.release}, "
-        f"{kernel.descriptor} descriptors, chain size {chain}",
+        f"zpobs top  {when:%Y-%m-%d %H:%M:%S} UTC  {kernel.release}  "
+        f"{kernel.descriptor}, chain {chain}",
         health_line(snapshot.health),
     ]
     if snapshot.health.missed_hooks:
@@ -149,10 +149,10 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates]) -> list[str]:
             f"{_rate(per_second.frees if per_second else None):>9}{_count(counters.failures):>8}"
         )
         lines.append(
-            f"{'':10}compactions {_count(counters.compactions)}: moved "
-            f"{_count(counters.moves)} objects, freed {_count(counters.pages_freed)} pages; "
-            f"migrations {_count(counters.migrations)}, "
-            f"failed {_count(counters.migration_failures)}"
+            f"{'':10}compactions {_count(counters.compactions)} (moved "
+            f"{_count(counters.moves)}, freed {_count(counters.pages_freed)} pages), "
+            f"migrations {_count(counters.migrations)} "
+            f"(failed {_count(counters.migration_failures)})"
         )
     return lines
 
@@ -191,14 +191,14 @@ def _classes(pool: PoolView, rates: PoolRates | None, state: TopState, page_size
     lines = [
         f"{pool.name}: {len(rows)} size classes in use ({arrow}by {state.sort}), "
         f"{pages:,} pages, {freeable:,} freeable ({human_bytes(freeable * page_size)})",
-        f"{'CLASS':>5}{'SIZE':>6}{'ZSPAGES':>9}{'PAGES':>9}"
-        f"{'OBJECTS/CAPACITY':>20}  {'USED':<17}{'ALLOC/s':>9}{'FREE/s':>9}{'FREEABLE':>10}",
+        f"{'CLASS':>5}{'SIZE':>6}{'ZSPAGES':>8}{'PAGES':>7}"
+        f"{'OBJECTS/CAPACITY':>17} {'USED':<12}{'ALLOC/s':>8}{'FREE/s':>7}{'FREEABLE':>9}",
     ]
     for row in rows:
         objects = f"{row.objects:,}/{row.capacity:,}"
         lines.append(
-            f"{row.index:>5}{row.size:>6}{row.zspages:>9,}{row.pages:>9,}"
-            f"{objects:>20}  {bar(row.objects, row.capacity)}"
-            f"{_rate(row.allocs):>9}{_rate(row.frees):>9}{row.freeable:>10,}"
+            f"{row.index:>5}{row.size:>6}{row.zspages:>8,}{row.pages:>7,}"
+            f"{objects:>17} {bar(row.objects, row.capacity)}"
+            f"{_rate(row.allocs):>8}{_rate(row.frees):>7}{row.freeable:>9,}"
         )
     return lines
