@@ -16,7 +16,7 @@ DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-for
 	shellcheck
 
 KERNEL ?= newest
-C_FILES = $(wildcard bpf/*.c bpf/*.h bench/bpf/*.c tests/*/*.c lab/*.c)
+C_FILES = $(wildcard bpf/*.c bpf/*.h tests/*/*.c lab/*.c)
 
 .PHONY: help
 help: ## List the targets

@@ -89,7 +89,7 @@ static long emit_line(__u32 index, void *context)
 SEC("syscall")
 int emit(struct request *request)
 {
-	struct progress progress = { .begin = request->begin };
+	struct progress progress = {.begin = request->begin};
 
 	bpf_loop(request->count, emit_line, &progress, 0);
 	request->emitted = progress.emitted;
