@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # Process 1 of a lab guest: brings the root up, runs one command, tells the lab how it ended.
 #
 # It runs twice: as /init of the initrd, where it loads modules and mounts the root, and then again
