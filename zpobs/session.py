@@ -82,12 +82,8 @@ class Session:
 
     def _with_unmet(self, snapshot: Snapshot, wanted: str | None) -> Snapshot:
         """Say which pools were there before the probes and have not been met since."""
-        met = {pool.name for pool in snapshot.pools}
-        self._unmet = {
-            name
-            for name in self._unmet & _pools_in_use()
-            if not any(name in (pool, pool.rstrip("0123456789abcdef")) for pool in met)
-        }
+        met = {"zswap" if pool.owner == "zswap" else pool.name for pool in snapshot.pools}
+        self._unmet = (self._unmet & _pools_in_use()) - met
         named = sorted(self._unmet if wanted is None else self._unmet & {wanted})
         if not named:
             return snapshot

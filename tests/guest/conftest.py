@@ -28,6 +28,7 @@ def witness() -> Witness:
 def top(attach_form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Top]:
     """Return a ``zpobs top`` that watches for the whole run and ends well."""
     log = tmp_path_factory.mktemp("top") / "frames.jsonl"
+    os.environ["PYTHONFAULTHANDLER"] = "1"
     running = Top(Path(log), ["--attach", attach_form, "--json"], interval_s=1.0)
     running.await_first()
     yield running
