@@ -30,14 +30,16 @@ def test_in_a_guest(name: str) -> None:
     kernel, form, tests = RUNS[name]
     command = [sys.executable, "-m", "lab", "run", "--kernel", kernel, "--timeout", "1500"]
     command += ["--append", "movablecore=30%", "--", "env", "ZPOBS_GUEST=1", f"ZPOBS_ATTACH={form}"]
-    command += ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--show-capture=no"]
-    done = subprocess.run(
-        [*command, *tests, "--durations=5"],
-        check=False,
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout
+    command += ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--show-capture=no"]
+    # To be followed while it runs, which takes minutes.
+    log = CHECKOUT / "build" / f"guest-{'-'.join(name.replace(',', '').split())}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as out:
+        done = subprocess.run(
+            [*command, *tests, "-v", "--durations=5"],
+            check=False,
+            cwd=CHECKOUT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    assert done.returncode == 0, log.read_text()
