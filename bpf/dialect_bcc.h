@@ -48,9 +48,9 @@ static inline struct zs_pool_entry *pools_lookup(u64 pool)
 	return zs_pools.lookup(&pool);
 }
 
-static inline int pools_update(u64 pool, struct zs_pool_entry *entry)
+static inline int pools_insert(u64 pool, struct zs_pool_entry *entry)
 {
-	return zs_pools.update(&pool, entry);
+	return zs_pools.insert(&pool, entry);
 }
 
 static inline void pools_delete(u64 pool)

@@ -38,7 +38,7 @@ static inline void count_loss(u32 what)
 	struct zs_loss_counters *loss = loss_lookup();
 
 	if (loss)
-		__sync_fetch_and_add(&loss->word[what & 3], 1);
+		__sync_fetch_and_add(&loss->word[what & 1], 1);
 }
 
 static inline struct zs_record *record_begin(u64 head, u64 time_ns, u64 subject)
@@ -134,23 +134,14 @@ static inline void pool_register(u64 pool, u64 late)
 		entry.serial = place >> 8;
 		entry.slot = place & (ZS_POOLS_MAX - 1);
 		pool_read_name(pool, &entry);
+	}
+	/*
+	 * The table first: whoever reads the record finds the entry. If another
+	 * CPU has entered the pool meanwhile, this place is never used, which
+	 * user space notices, and takes it back.
+	 */
+	if (pools_insert(pool, &entry) == 0 && entry.serial)
 		pool_record(pool, &entry);
-	} else {
-		count_loss(ZS_LOSS_POOLS);
-	}
-	pools_update(pool, &entry);
-}
-
-/* The entry of a pool that is in use, met here for the first time or not. */
-static inline struct zs_pool_entry *pool_enter(u64 pool)
-{
-	struct zs_pool_entry *entry = pools_lookup(pool);
-
-	if (!entry) {
-		pool_register(pool, 1);
-		entry = pools_lookup(pool);
-	}
-	return entry && entry->serial ? entry : 0;
 }
 
 /* The entry of a pool that may be on its way out: never registers. */
@@ -159,6 +150,20 @@ static inline struct zs_pool_entry *pool_find(u64 pool)
 	struct zs_pool_entry *entry = pools_lookup(pool);
 
 	return entry && entry->serial ? entry : 0;
+}
+
+/* The entry of a pool that is in use, met here for the first time or not. */
+static inline struct zs_pool_entry *pool_enter(u64 pool)
+{
+	struct zs_pool_entry *entry = pools_lookup(pool);
+
+	if (entry && entry->serial)
+		return entry;
+	/* Not met yet, or met when there was no place for it. */
+	if (entry)
+		pools_delete(pool);
+	pool_register(pool, 1);
+	return pool_find(pool);
 }
 
 static inline u64 pool_class(u64 pool, u32 index)
@@ -508,7 +513,7 @@ static inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
  */
 static inline void zs_compact_class_begun(u64 pool, u64 size_class, u64 unused)
 {
-	struct zs_pool_entry *entry = pool_enter(pool);
+	struct zs_pool_entry *entry = pool_find(pool);
 
 	if (entry && size_class == pool_class(pool, ZS_CLASSES - 1))
 		compaction_begun(pool, entry);
@@ -517,7 +522,7 @@ ON_ENTRY(__zs_compact, zs_compact_class_begun)
 
 static inline void zs_compact_class_done(u64 pool, u64 size_class, u64 unused, u64 pages_freed)
 {
-	struct zs_pool_entry *entry = pool_enter(pool);
+	struct zs_pool_entry *entry = pool_find(pool);
 
 	if (!entry)
 		return;
@@ -533,7 +538,7 @@ ON_RETURN(__zs_compact, zs_compact_class_done)
 /* zs_compact(pool), where it is one function for all triggers. */
 static inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
 {
-	struct zs_pool_entry *entry = pool_enter(pool);
+	struct zs_pool_entry *entry = pool_find(pool);
 
 	if (entry)
 		compaction_begun(pool, entry);
@@ -542,7 +547,7 @@ ON_ENTRY(zs_compact, zs_compact_begun)
 
 static inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too, u64 pages_freed)
 {
-	struct zs_pool_entry *entry = pool_enter(pool);
+	struct zs_pool_entry *entry = pool_find(pool);
 
 	if (!entry)
 		return;
@@ -580,7 +585,10 @@ static inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
 }
 
 #ifdef ZS_FORM_zs_create_pool
-/* zs_create_pool(name): nobody else knows the pool yet, so all that follows is seen. */
+/*
+ * zs_create_pool(name): its owner does not have the pool yet, so all that is
+ * done with it is seen. (The shrinker may have met it: it is empty all the same.)
+ */
 static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64 pool)
 {
 	struct zs_pool_entry *entry;

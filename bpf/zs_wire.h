@@ -78,9 +78,7 @@
 #define ZS_LOSS_RING_FULL 0
 /* A return without its entry, or an entry whose return never came. */
 #define ZS_LOSS_UNPAIRED 1
-/* Pools met while all POOLS_MAX places were taken: not watched at all. */
-#define ZS_LOSS_POOLS 2
-#define ZS_LOSS_WORDS 3
+#define ZS_LOSS_WORDS 2
 
 /* u32 and u64 are the including dialect's. */
 struct zs_record {
@@ -99,7 +97,8 @@ struct zs_loss_counters {
 	u64 word[ZS_LOSS_WORDS];
 };
 
-/* A watched pool, by address; user space reads it, twin: zpobs/sources/counters.py. */
+/* A pool, by address; serial 0 if it found no place and is not watched. User space reads it, twin:
+ * zpobs/sources/counters.py. */
 struct zs_pool_entry {
 	u32 serial;
 	u32 slot;

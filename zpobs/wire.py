@@ -54,8 +54,7 @@ POOL_WORDS = 5
 
 LOSS_RING_FULL = 0
 LOSS_UNPAIRED = 1
-LOSS_POOLS = 2
-LOSS_WORDS = 3
+LOSS_WORDS = 2
 
 # Columns of a record (words of its payload).
 WORD_HEAD = 0

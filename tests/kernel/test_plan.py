@@ -87,6 +87,13 @@ def test_of_incomplete_sets_the_one_that_lacks_fewest_is_taken() -> None:
     assert [hook.function for hook in plan.missing] == ["__free_zspage"]
 
 
+def test_where_every_path_of_death_has_its_function_the_lock_is_watched() -> None:
+    """With trylock_zspage a symbol, zs_free may not go through __free_zspage, so that is not it."""
+    plan = make_plan(make_facts("7.3", functions=FUNCTIONS["7.3"] | {"__free_zspage"}))
+    assert {"trylock_zspage", "async_free_zspage"} <= set(functions(plan))
+    assert "__free_zspage" not in functions(plan)
+
+
 def test_a_skipped_hook_is_missing() -> None:
     """A hook left out by wish counts as missing; no other path is taken in its place."""
     plan = make_plan(make_facts("7.3"), skip=frozenset({"trylock_zspage"}))

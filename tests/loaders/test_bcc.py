@@ -154,15 +154,15 @@ def test_fentry_attaches_each_moment_in_the_plans_order(bcc: type[FakeBpf]) -> N
     assert len(set(attached.program_fds.values())) == len(attached.program_fds)
 
 
-def test_kprobes_attach_the_call_before_the_return(bcc: type[FakeBpf]) -> None:
-    """A return hook is two kprobes, both loaded before the first of them can run."""
+def test_kprobes_attach_the_return_before_the_call(bcc: type[FakeBpf]) -> None:
+    """A return hook is two probes: no call is noted before its return can be."""
     attached = attach(wish="kprobe")
     own = [each for each in bcc.made[0].done if each[1].endswith("__obj_malloc")]
     assert own == [
         ("load", "return__obj_malloc", "kprobe"),
         ("load", "call__obj_malloc", "kprobe"),
-        ("kprobe", "call__obj_malloc", "obj_malloc"),
         ("kretprobe", "return__obj_malloc", "obj_malloc"),
+        ("kprobe", "call__obj_malloc", "obj_malloc"),
     ]
     assert ("kprobe", "entry__zs_destroy_pool", "zs_destroy_pool") in bcc.made[0].done
     assert {"obj_malloc/call", "obj_malloc/return", "zs_destroy_pool/entry"} <= set(

@@ -161,7 +161,7 @@ class TestOnRealMaps:
         kernel.count("zs_loss", 0, words)
         reading = source.read(99)
         wanted = tuple(words.sum(axis=0).tolist())
-        assert (reading.ring_full, reading.unpaired, reading.untracked_pools) == wanted
+        assert (reading.ring_full, reading.unpaired) == wanted
         assert (reading.mono_ns, reading.missed_runs, reading.missed_counts) == (99, 0, {})
 
     def test_the_pool_table_is_read_field_by_field(

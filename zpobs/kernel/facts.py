@@ -15,6 +15,7 @@ from zpobs.kernel.hooks import all_hooks
 _VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 _KALLSYMS = Path("/proc/kallsyms")
 _KPROBE_EVENTS = Path("/sys/bus/event_source/devices/kprobe")
+_REALTIME = Path("/sys/kernel/realtime")
 _CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
 
 
@@ -27,7 +28,7 @@ class KernelFacts:
     turns a descriptor's address into a frame number, None if kallsyms hides
     it. ``kprobes`` tells whether kprobes can be made through perf events.
     ``chain_size`` is CONFIG_ZSMALLOC_CHAIN_SIZE, None if no copy of the
-    kernel's configuration is at hand.
+    kernel's configuration is at hand. ``realtime`` tells of PREEMPT_RT.
     """
 
     release: str
@@ -37,6 +38,7 @@ class KernelFacts:
     vmemmap_base_at: int | None
     kprobes: bool
     chain_size: int | None
+    realtime: bool = False
 
 
 def probe_kernel() -> KernelFacts:
@@ -67,6 +69,7 @@ def probe_kernel() -> KernelFacts:
         vmemmap_base_at=symbols.get("vmemmap_base") or None,
         kprobes=_KPROBE_EVENTS.exists(),
         chain_size=_chain_size(release),
+        realtime=_REALTIME.exists(),
     )
 
 

@@ -114,15 +114,15 @@ _COMPACT = Hook(
 # nothing but a failure, and skipped runs are counted.
 _FAILURE = Hook("zs_malloc", ("return",), "failed allocations", uncounted=("failures",))
 
-# fix_fullness_group etc. run under the class lock; trylock_zspage is a symbol
-# only where __free_zspage() is inlined into zs_free() (7.3), and then the
-# deferred worker must be watched by itself. zs_compact() is inlined into
-# zs_shrinker_scan() from 6.16 on, where __zs_compact() is a symbol.
+# trylock_zspage is a symbol only where zs_free() no longer goes through
+# __free_zspage() (7.3), so it goes first; the deferred worker must then be watched
+# by itself. zs_compact() is inlined into zs_shrinker_scan() from 6.16 on, where
+# __zs_compact() is a symbol.
 CHOICES: tuple[Choice, ...] = (
     Choice("pool destruction", ((_DESTROY,),)),
     Choice("allocation", ((_MALLOC,),)),
     Choice("free", ((_FIX,),)),
-    Choice("zspage death", ((_FREE_ZSPAGE,), (_TRYLOCK, _ASYNC_FREE))),
+    Choice("zspage death", ((_TRYLOCK, _ASYNC_FREE), (_FREE_ZSPAGE,))),
     Choice("migrated page chains", ((_CHAIN,),)),
     Choice("migration", ((_MIGRATE,),)),
     Choice("compaction", ((_COMPACT_CLASS, _PUTBACK), (_COMPACT, _PUTBACK))),

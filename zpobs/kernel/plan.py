@@ -23,7 +23,8 @@ class ProbePlan:
     ``hooks`` are to be attached, ``missing`` cannot be. ``places`` are the
     constants by which probes read kernel structures. ``frames`` tells whether
     page frame numbers can be computed, ``trampolines`` whether BTF describes
-    every hook, which fentry needs, ``kprobes`` whether the kernel has them.
+    every hook, which fentry needs, ``kprobes`` whether the kernel has them,
+    ``realtime`` whether it is PREEMPT_RT.
     """
 
     kernel: Kernel
@@ -34,6 +35,7 @@ class ProbePlan:
     frames: bool
     trampolines: bool
     kprobes: bool
+    realtime: bool
 
     def forms(self, wish: AttachWish) -> tuple[Mapping[str, AttachForm], ...]:
         """Return forms by function: what to try first, what to try if the kernel refuses it."""
@@ -71,6 +73,7 @@ def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> Prob
         size_classes=size_classes,
         frames=facts.vmemmap_base_at is not None,
         kprobes=facts.kprobes,
+        realtime=facts.realtime,
         trampolines=all(facts.btf.has_function(hook.function) for hook in hooks),
     )
 
@@ -78,9 +81,10 @@ def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> Prob
 def _choose(choice: Choice, functions: frozenset[str]) -> tuple[Hook, ...]:
     """Return the first complete set of hooks, or else the one that has the most of its hooks."""
 
-    def lacking(hooks: tuple[Hook, ...]) -> tuple[bool, int]:
+    def lacking(hooks: tuple[Hook, ...]) -> tuple[bool, int, int]:
         there = sum(hook.function in functions for hook in hooks)
-        return there < len(hooks), -there
+        complete = there == len(hooks)
+        return not complete, 0 if complete else -there, len(hooks) - there
 
     return min(choice.sets, key=lacking)
 

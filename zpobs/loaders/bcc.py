@@ -162,11 +162,11 @@ def _attach_kprobe(module: Any, bpf_class: Any, function: str, moment: str) -> d
         loaded = module.load_func(name, bpf_class.KPROBE)
         module.attach_kprobe(event=event, fn_name=name)
         return {f"{function}/entry": loaded.fd}
-    # The return first: an entry seen alone would be a call that never returns.
     returns = module.load_func(b"return__" + event, bpf_class.KPROBE)
     calls = module.load_func(b"call__" + event, bpf_class.KPROBE)
-    module.attach_kprobe(event=event, fn_name=b"call__" + event)
+    # The return first: an entry seen alone would be a call that never returns.
     module.attach_kretprobe(event=event, fn_name=b"return__" + event)
+    module.attach_kprobe(event=event, fn_name=b"call__" + event)
     return {f"{function}/call": calls.fd, f"{function}/return": returns.fd}
 
 

@@ -34,11 +34,6 @@ def grown(array: npt.NDArray[_Scalar], length: int) -> npt.NDArray[_Scalar]:
     return out
 
 
-def low_bits(words: U64, bits: int) -> U64:
-    """Return the low ``bits`` bits of each word."""
-    return words & np.uint64((1 << bits) - 1)
-
-
 def unique_sorted(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the distinct values in rising order, with few calls whatever their number."""
     if len(values) < 2:

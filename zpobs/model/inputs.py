@@ -52,8 +52,9 @@ class CountersReading:
     """Every counter at one instant: absolute and complete.
 
     A pool that is not in ``pools`` and whose life began before ``mono_ns`` is
-    gone. ``ring_full``, ``unpaired``, ``missed_runs`` and ``untracked_pools``
-    are totals since the probes were attached. ``missed_runs`` are probe runs
+    gone. ``untracked_pools`` exist now but found no place in the probes' table.
+    ``ring_full``, ``unpaired`` and ``missed_runs`` are totals since the probes
+    were attached. ``missed_runs`` are probe runs
     that the kernel skipped and that can have cost an observation of a zspage;
     ``missed_counting_runs`` those of hooks that do nothing but count, and
     ``missed_counts`` says what they count: fields of

@@ -84,7 +84,7 @@ class PoolDirectory:
         for serial in unique_sorted(wrong_serials).tolist():
             self.get(serial, int(time_ns[wrong][wrong_serials == serial].min()))
         # Serials with equal low bits live side by side: a search finds each.
-        order = np.argsort(self._serial)
+        order = np.argsort(self._serial, kind="stable")
         found = order[np.searchsorted(self._serial, serials, sorter=order)]
         return found.astype(np.uint64)
 

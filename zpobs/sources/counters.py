@@ -91,7 +91,7 @@ class CounterSource:
                 for counter in self._counted_by[function]
                 if count
             },
-            untracked_pools=int(loss[wire.LOSS_POOLS]),
+            untracked_pools=sum(not entry.serial for entry in entries),
             pools=tuple(self._pool_reading(entry) for entry in entries if entry.serial),
         )
         self._reclaim(free_from, {entry.serial for entry in entries})
