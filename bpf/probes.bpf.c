@@ -7,9 +7,8 @@
  * A zspage's state is read, and its record reserved, while the class lock
  * (before 6.12: the pool lock) is held, so records of one zspage stand in the
  * ring in the order in which its states held. obj_malloc, fix_fullness_group,
- * putback_zspage, trylock_zspage, and create_page_chain in a migration, run
- * under that lock; what runs outside (zs_malloc, zs_page_migrate) tells of
- * events, never of a zspage's state.
+ * putback_zspage and trylock_zspage run under that lock; what runs outside
+ * tells of events, and zs_page_migrate of the page chain, see there.
  */
 
 struct zspage_copy {
@@ -443,49 +442,40 @@ static inline void async_free_done(u64 work, u64 unused, u64 unused_too, u64 res
 ON_RETURN(async_free_zspage, async_free_done)
 #endif
 
-#ifdef ZS_FORM_create_page_chain
-/*
- * create_page_chain(class, zspage, descriptors): with a zspage that is on a
- * list this is a migration that has put a new page into the chain. At birth
- * the chain is told together with the first object instead, under the lock.
- */
-static inline void create_page_chain_done(u64 size_class, u64 zspage, u64 unused, u64 result)
-{
-	struct zspage_copy copy = {};
-	struct zs_pool_entry *entry;
-
-	if (zspage_read(&copy, zspage) || zspage_off_list(&copy, zspage))
-		return;
-	entry = pool_find(ZS_GET(&copy, zspage_pool));
-	if (entry)
-		frames_observed(&copy, zspage, ZS_READ(size_class_pages_per_zspage, size_class),
-				entry->serial, bpf_ktime_get_ns());
-}
-ON_RETURN(create_page_chain, create_page_chain_done)
-#endif
-
 #ifdef ZS_FORM_zs_page_migrate
 /*
  * zs_page_migrate(new, old, mode): on success the new page belongs to the
  * zspage and is still locked by the caller, so the zspage cannot die before
  * this reads it; on failure the same holds for the old page. Success without a
  * zspage means that the zspage had died before: nothing moved.
+ *
+ * The class lock is free again, so another page of the chain may be replaced
+ * while this walks it. The time is taken before the walk: whoever changed the
+ * chain last tells all of it, with a later time, and the newest chain counts.
  */
 static inline void zs_page_migrate_done(u64 new_page, u64 old_page, u64 mode, u64 result)
 {
 	s64 error = (s32)result;
+	u64 time_ns = bpf_ktime_get_ns();
 	u64 zspage = ZS_READ(zpdesc_zspage, error ? old_page : new_page);
 	struct zspage_copy copy = {};
 	struct zs_pool_entry *entry;
+	u64 pool, size_class;
 
 	if (!zspage || zspage_read(&copy, zspage))
 		return;
-	entry = pool_find(ZS_GET(&copy, zspage_pool));
+	pool = ZS_GET(&copy, zspage_pool);
+	entry = pool_find(pool);
 	if (!entry)
 		return;
 	pool_count(entry, error ? ZS_POOL_MIGRATION_FAILURES : ZS_POOL_MIGRATIONS, 1);
 	record_words(record_head(ZS_KIND_MIGRATION, 0, 0, 0, entry->serial), zspage,
 		     frame_of(old_page), frame_of(new_page), error);
+	if (error)
+		return;
+	size_class = pool_class(pool, ZS_GET_BITS(&copy, zspage_class));
+	frames_observed(&copy, zspage, ZS_READ(size_class_pages_per_zspage, size_class),
+			entry->serial, time_ns);
 }
 ON_RETURN(zs_page_migrate, zs_page_migrate_done)
 #endif

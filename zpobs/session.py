@@ -5,12 +5,12 @@ One thread owns sources and model. Views get frozen snapshots and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Session:
         self._counters = counters
         self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         self._model = ShadowModel(plan.kernel, _coverage(plan, attached))
+        self._kprobes = "kprobe" in attached.forms.values()
         self._poll = select.epoll()
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
@@ -57,7 +58,7 @@ class Session:
                 left_s = deadline_s - time.monotonic()
                 ready = self._poll.poll(min(max(left_s, 0), TICK_S))
                 self._drain()
-                self._model.apply_counters(self._counters.read(time.monotonic_ns()))
+                self._read_counters()
                 if any(descriptor in watch for descriptor, _ in ready):
                     return True
                 if left_s <= 0:
@@ -70,11 +71,15 @@ class Session:
         """Read everything that is there and return it frozen."""
         # The reading last, so that whatever was lost so far is told.
         self._drain()
-        self._model.apply_counters(self._counters.read(time.monotonic_ns()))
+        self._read_counters()
         snapshot = self._model.snapshot(
             time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
         )
         return self._with_unmet(snapshot, pool)
+
+    def _read_counters(self) -> None:
+        with _not_preempted() if self._kprobes else contextlib.nullcontext():
+            self._model.apply_counters(self._counters.read(time.monotonic_ns()))
 
     def _drain(self) -> None:
         # What is there now and no more: a busy writer would otherwise never let go.
@@ -104,7 +109,7 @@ class Session:
         self._attached.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_session(
     *,
     loader: LoaderName,
@@ -134,6 +139,26 @@ def open_session(
         yield session
     finally:
         session.close()
+
+
+@contextlib.contextmanager
+def _not_preempted() -> Iterator[None]:
+    """Keep other tasks off this CPU meanwhile.
+
+    While a task is inside bpf(2) on a map, the kernel skips every kprobe program
+    on its CPU (bpf_disable_instrumentation in kernel/bpf/syscall.c), those of a
+    task that preempts it among them.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _coverage(plan: ProbePlan, attached: Attached) -> Coverage:

@@ -17,8 +17,7 @@ NEEDED = {
     "fix_fullness_group": "frees",
     "putback_zspage": "zspages",
     "trylock_zspage": "bytes",
-    "create_page_chain": "zspages",
-    "zs_page_migrate": "page migrations",
+    "zs_page_migrate": "zspages",
     "__zs_compact": "pages freed by compaction",
 }
 

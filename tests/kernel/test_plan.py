@@ -13,7 +13,6 @@ from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
 from zpobs.snapshot import Kernel
 
 ALWAYS = [
-    "create_page_chain",
     "fix_fullness_group",
     "obj_malloc",
     "putback_zspage",
@@ -146,7 +145,7 @@ def test_trampolines_need_every_hook_in_btf() -> None:
 
 # (wish, trampolines, kprobes) -> forms in the order in which they are tried.
 FORMS = {
-    ("auto", True, True): ["mixed", "kprobe"],
+    ("auto", True, True): ["fentry", "kprobe"],
     ("auto", True, False): ["fentry"],
     ("auto", False, True): ["kprobe"],
     ("auto", False, False): ["kprobe"],
@@ -165,20 +164,11 @@ FORMS = {
 def test_forms_follow_the_wish_and_the_kernel(
     wish: AttachWish, trampolines: bool, kprobes: bool
 ) -> None:
-    """A wish is obeyed; auto mixes both where it can, with kprobes alone to fall back on."""
+    """A wish is obeyed; auto takes fentry where it can, with kprobes to fall back on."""
     plan = replace(make_plan(make_facts()), trampolines=trampolines, kprobes=kprobes)
     got = []
     for forms in plan.forms(wish):
         assert list(forms) == functions(plan)
-        used = set(forms.values())
-        got.append(used.pop() if len(used) == 1 else "mixed")
+        (form,) = set(forms.values())
+        got.append(form)
     assert got == FORMS[wish, trampolines, kprobes]
-
-
-def test_mixed_forms_keep_preemptible_functions_off_trampolines() -> None:
-    """In the mixed form exactly the functions called with preemption on get kprobes."""
-    plan = make_plan(make_facts())
-    best = plan.forms("auto")[0]
-    assert {name for name, form in best.items() if form == "kprobe"} == {
-        hook.function for hook in plan.hooks if hook.preemptible
-    }

@@ -20,11 +20,6 @@ class Hook:
     ``moments`` are the programs that it has. ``unseen`` says what part of the
     state stays unknown without it; ``uncounted`` names the counters of a
     snapshot that it feeds.
-
-    ``preemptible`` tells that the function is called with preemption on, and
-    rarely. A preempted fentry program makes the kernel skip every other run of
-    it on that CPU until it goes on; a kprobe's handler cannot be preempted, but
-    costs more.
     """
 
     function: str
@@ -32,7 +27,6 @@ class Hook:
     tells: str
     unseen: str = ""
     uncounted: tuple[str, ...] = ()
-    preemptible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +42,8 @@ _CREATE = Hook(
     ("return",),
     "a pool is born",
     unseen="the creation of pools",
-    preemptible=True,
 )
-_DESTROY = Hook(
-    "zs_destroy_pool", ("entry",), "a pool is gone", unseen="the end of pools", preemptible=True
-)
+_DESTROY = Hook("zs_destroy_pool", ("entry",), "a pool is gone", unseen="the end of pools")
 _MALLOC = Hook(
     "obj_malloc",
     ("return",),
@@ -79,39 +70,29 @@ _ASYNC_FREE = Hook(
     ("entry", "return"),
     "deaths that waited for a page lock",
     unseen="deaths of zspages that waited for a page lock",
-    preemptible=True,
 )
 _FREE_ZSPAGE = Hook("__free_zspage", ("entry",), "death of a zspage", unseen="deaths of zspages")
-_CHAIN = Hook(
-    "create_page_chain",
-    ("return",),
-    "page frames of a zspage after a migration",
-    unseen="page frames after a migration",
-    preemptible=True,
-)
 _MIGRATE = Hook(
     "zs_page_migrate",
     ("return",),
-    "page migrations and their results",
+    "page migrations, their results, and the new page frames",
+    unseen="page frames after a migration",
     uncounted=("migrations", "migration_failures"),
-    preemptible=True,
 )
 _COMPACT_CLASS = Hook(
     "__zs_compact",
     ("entry", "return"),
     "compaction runs, class by class, whoever starts them",
     uncounted=("compactions", "pages_freed"),
-    preemptible=True,
 )
 _COMPACT = Hook(
     "zs_compact",
     ("entry", "return"),
     "compaction runs",
     uncounted=("compactions", "pages_freed"),
-    preemptible=True,
 )
-# Called with preemption on, but far too often for a kprobe. A skipped run hides
-# nothing but a failure, and skipped runs are counted.
+# Called with preemption on, and often: a preempted program makes the kernel skip its
+# other runs on that CPU. What they hide is at most a failure, and they are counted.
 _FAILURE = Hook("zs_malloc", ("return",), "failed allocations", uncounted=("failures",))
 
 # trylock_zspage is a symbol only where zs_free() no longer goes through
@@ -123,7 +104,6 @@ CHOICES: tuple[Choice, ...] = (
     Choice("allocation", ((_MALLOC,),)),
     Choice("free", ((_FIX,),)),
     Choice("zspage death", ((_TRYLOCK, _ASYNC_FREE), (_FREE_ZSPAGE,))),
-    Choice("migrated page chains", ((_CHAIN,),)),
     Choice("migration", ((_MIGRATE,),)),
     Choice("compaction", ((_COMPACT_CLASS, _PUTBACK), (_COMPACT, _PUTBACK))),
     Choice("allocation failure", ((_FAILURE,),)),

@@ -42,15 +42,11 @@ class ProbePlan:
         names = [hook.function for hook in self.hooks]
         if wish != "auto":
             return (dict.fromkeys(names, wish),)
-        kprobes: dict[str, AttachForm] = dict.fromkeys(names, "kprobe")
+        fentry: dict[str, AttachForm] = dict.fromkeys(names, "fentry")
+        kprobe: dict[str, AttachForm] = dict.fromkeys(names, "kprobe")
         if not self.trampolines:
-            return (kprobes,)
-        if not self.kprobes:
-            return (dict.fromkeys(names, "fentry"),)
-        best: dict[str, AttachForm] = {
-            hook.function: "kprobe" if hook.preemptible else "fentry" for hook in self.hooks
-        }
-        return best, kprobes
+            return (kprobe,)
+        return (fentry, kprobe) if self.kprobes else (fentry,)
 
 
 def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> ProbePlan:
