@@ -116,14 +116,3 @@ def test_a_plan_makes_exactly_its_programs(name: str) -> None:
     for wish, wanted in (("fentry", fentry), ("kprobe", kprobe)):
         found = _PROGRAM.findall(preprocessed(plan, wish))
         assert sorted(found) == sorted(wanted)
-
-
-@needs_clang
-def test_mixed_forms_make_mixed_programs() -> None:
-    """In the mixed form each function has the programs of its own form alone."""
-    plan = PLANS["7.3"]
-    found = set(_PROGRAM.findall(preprocessed(plan, "auto")))
-    for function, form in plan.forms("auto")[0].items():
-        own = {name for name in found if name.endswith(f"__{function}")}
-        assert own
-        assert all(name.startswith(("kfunc", "kretfunc")) == (form == "fentry") for name in own)

@@ -40,7 +40,7 @@ class Session:
         self._counters = counters
         self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         self._model = ShadowModel(plan.kernel, _coverage(plan, attached))
-        self._kprobes = "kprobe" in attached.forms.values()
+        self._kprobes = attached.form == "kprobe"
         self._poll = select.epoll()
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)

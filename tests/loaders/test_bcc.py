@@ -207,7 +207,7 @@ def test_auto_falls_back_to_kprobes(bcc: type[FakeBpf]) -> None:
     attached = attach(wish="auto", prepared=prepared)
     first, second = bcc.made
     assert (first.closed, second.closed) == (True, False)
-    assert set(attached.forms.values()) == {"kprobe"}
+    assert attached.form == "kprobe"
     assert attached.failed == {}
     assert len(prepared) == 2
 

@@ -85,7 +85,6 @@ GOLDEN: dict[str, tuple[str, TopState, int | None, int | None]] = {
     "cut-to-24x80": ("many_classes", TopState(), 24, 80),
     "cut-to-20x60": ("many_classes", TopState(), 20, 60),
     "two-pools-24x80": ("two_pools", TopState(), 24, 80),
-    "notice": ("no_pools", TopState(notice="a word to the reader"), None, None),
 }
 
 

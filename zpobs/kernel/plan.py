@@ -37,16 +37,13 @@ class ProbePlan:
     kprobes: bool
     realtime: bool
 
-    def forms(self, wish: AttachWish) -> tuple[Mapping[str, AttachForm], ...]:
-        """Return forms by function: what to try first, what to try if the kernel refuses it."""
-        names = [hook.function for hook in self.hooks]
+    def forms(self, wish: AttachWish) -> tuple[AttachForm, ...]:
+        """Return the form to try first, and what to try if the kernel refuses it."""
         if wish != "auto":
-            return (dict.fromkeys(names, wish),)
-        fentry: dict[str, AttachForm] = dict.fromkeys(names, "fentry")
-        kprobe: dict[str, AttachForm] = dict.fromkeys(names, "kprobe")
+            return (wish,)
         if not self.trampolines:
-            return (kprobe,)
-        return (fentry, kprobe) if self.kprobes else (fentry,)
+            return ("kprobe",)
+        return ("fentry", "kprobe") if self.kprobes else ("fentry",)
 
 
 def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> ProbePlan:

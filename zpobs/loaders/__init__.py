@@ -11,19 +11,17 @@ from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
 
 LoaderName = Literal["auto", "bcc"]
 
-RING_BYTES_DEFAULT = 16 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Attached:
     """Attached programs: file descriptors and what could not be had.
 
-    ``forms`` tells how each function was attached. ``map_fds`` has every map of
+    ``form`` tells how every function was attached. ``map_fds`` has every map of
     ``bpf/dialect_*.h`` by name, ``program_fds`` every program as
     ``function/moment``. ``failed`` gives the hooks that the kernel refused, each with its reason.
     """
 
-    forms: Mapping[str, AttachForm]
+    form: AttachForm
     ring_bytes: int
     map_fds: Mapping[str, int]
     program_fds: Mapping[str, int]

@@ -21,7 +21,6 @@ from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
 from zpobs.loaders import Attached
 
 _SOURCES = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
-_Forms = Mapping[str, AttachForm]
 _MAPS = (
     "zs_events",
     "zs_pools",
@@ -48,14 +47,14 @@ class BccLoader:
         _check_headers(plan.kernel.release)
         failures: dict[Hook, str] = {}
         candidates = plan.forms(wish)
-        for forms in candidates:
-            module = _compile(bpf_class, plan, forms, ring_bytes)
+        for form in candidates:
+            module = _compile(bpf_class, plan, form, ring_bytes)
             map_fds = {name: module[name].map_fd for name in _MAPS}
             prepare(map_fds)
-            program_fds, failures = _attach_all(module, bpf_class, plan, forms)
-            if program_fds and (not failures or forms is candidates[-1]):
+            program_fds, failures = _attach_all(module, bpf_class, plan, form)
+            if program_fds and (not failures or form == candidates[-1]):
                 return Attached(
-                    forms=forms,
+                    form=form,
                     ring_bytes=ring_bytes,
                     map_fds=map_fds,
                     program_fds=program_fds,
@@ -106,12 +105,12 @@ def _check_headers(release: str) -> None:
         )
 
 
-def _compile(bpf_class: Any, plan: ProbePlan, forms: _Forms, ring_bytes: int) -> Any:
+def _compile(bpf_class: Any, plan: ProbePlan, form: AttachForm, ring_bytes: int) -> Any:
     # Absolute line numbers are lost in one text; name each part for messages.
     text = "\n".join(f'#line 1 "{name}"\n' + bpf_text(name) for name in _SOURCES)
     with _diagnostics() as log:
         try:
-            return bpf_class(text=text.encode(), cflags=_flags(plan, forms, ring_bytes))
+            return bpf_class(text=text.encode(), cflags=_flags(plan, form, ring_bytes))
         except Exception as error:  # bcc raises bare Exception
             raise EnvironmentLacksError(
                 "bcc cannot compile the probes",
@@ -120,16 +119,16 @@ def _compile(bpf_class: Any, plan: ProbePlan, forms: _Forms, ring_bytes: int) ->
             ) from error
 
 
-def _flags(plan: ProbePlan, forms: _Forms, ring_bytes: int) -> list[str]:
+def _flags(plan: ProbePlan, form: AttachForm, ring_bytes: int) -> list[str]:
     flags = [f"-D{name}={value}" for name, value in plan.places.items()]
-    flags += [f"-DZS_FORM_{function}={form.upper()}" for function, form in forms.items()]
+    flags += [f"-DZS_FORM_{hook.function}={form.upper()}" for hook in plan.hooks]
     flags.append(f"-DZS_RING_PAGES={ring_bytes // plan.kernel.page_size}")
     flags += ["-Wno-unused-function", "-Wno-macro-redefined", "-Wno-duplicate-decl-specifier"]
     return flags
 
 
 def _attach_all(
-    module: Any, bpf_class: Any, plan: ProbePlan, forms: _Forms
+    module: Any, bpf_class: Any, plan: ProbePlan, form: AttachForm
 ) -> tuple[dict[str, int], dict[Hook, str]]:
     """Attach hook by hook; return program descriptors by name, and refusals."""
     fds: dict[str, int] = {}
@@ -137,8 +136,7 @@ def _attach_all(
     for hook in plan.hooks:
         with _diagnostics() as log:
             try:
-                fentry = forms[hook.function] == "fentry"
-                attach = _attach_fentry if fentry else _attach_kprobe
+                attach = _attach_fentry if form == "fentry" else _attach_kprobe
                 for moment in hook.moments:
                     fds.update(attach(module, bpf_class, hook.function, moment))
             except Exception as error:  # bcc raises bare Exception

@@ -45,7 +45,6 @@ class TopState:
 
     sort: str = "pages"
     reverse: bool = False
-    notice: str = ""
 
     def next_sort(self, step: int) -> TopState:
         """Return the state with the next (or previous) column as sort key."""
@@ -70,8 +69,6 @@ def render(
     lines = [*_header(snapshot), "", *_pools(snapshot, rates)]
     for pool in snapshot.pools:
         lines += ["", *_classes(pool, rates.get(pool.id), state, snapshot.kernel.page_size)]
-    if state.notice:
-        lines += ["", state.notice]
     if rows is not None and len(lines) > rows:
         hidden = len(lines) - rows + 1
         lines = [*lines[: rows - 1], f"({hidden} more lines: enlarge the terminal or use --pool)"]
