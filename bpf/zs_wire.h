@@ -24,9 +24,27 @@
  *   MIGRATION                         zspage  old frame          new frame         result
  *   ALLOC_FAILURE                     pool    requested bytes    error
  *   DEFERRED_FREE                     pool    begin_ns
+ *   SCAN_BEGIN                        pool    class index       geometry          capacity, objects
+ *   SCAN_END                          pool    class index       begin_ns          capacity, objects
+ *   SCANNED                           pool    pages allocated   pages compacted   begin_ns
+ *   LINKS                             zspage  magic | lock<<32  first descriptor  free, group
+ *   DESCRIPTOR      page       pages  zspage  address           flags             next, words
  *
  * All FRAMES parts of one chain carry one time_ns, which is their generation.
  * Errors are negative errno values in two's complement.
+ *
+ * A scan of a pool is SCAN_BEGIN, STATE and FRAMES of every zspage, SCAN_END
+ * for each class, then SCANNED. The time of a zspage's records is one at which
+ * it was still to be found on its list. Capacity and objects are the class's
+ * own statistics, in objects; SCAN_END carries ZS_FLAG_STEADY if all of them
+ * were as at SCAN_BEGIN and equal what was walked.
+ *
+ * LINKS and DESCRIPTOR are told only on demand and are no observations: they
+ * show a zspage as it lies there. LINKS: words 3 and 4 as above, word 5 the
+ * length of the free list (ZS_UNKNOWN if it was not walked), word 6 the group
+ * in whose list it was found | list:8 << 8, see ZS_LINK_x. DESCRIPTOR: word 1
+ * is the zspage that it points back to, word 5 its next pointer or handle, word
+ * 6 its first_obj_offset word | refcount << 32.
  */
 #ifndef ZS_WIRE_H
 #define ZS_WIRE_H
@@ -46,6 +64,11 @@
 #define ZS_KIND_MIGRATION 20
 #define ZS_KIND_ALLOC_FAILURE 21
 #define ZS_KIND_DEFERRED_FREE 22
+#define ZS_KIND_SCAN_BEGIN 32
+#define ZS_KIND_SCAN_END 33
+#define ZS_KIND_SCANNED 34
+#define ZS_DETAIL_LINKS 48
+#define ZS_DETAIL_DESCRIPTOR 49
 
 /* STATE: the zspage holds one object that fills its page. */
 #define ZS_FLAG_HUGE 1
@@ -53,6 +76,21 @@
 #define ZS_FLAG_NEWBORN 2
 /* POOL_CREATED: first met in use; its creation was not seen. */
 #define ZS_FLAG_LATE 4
+/* STATE: told by a scan, which sees locks too. */
+#define ZS_FLAG_SCANNED 8
+/* STATE of a scan: the zspage or one of its pages is locked; a page is isolated for migration. */
+#define ZS_FLAG_LOCKED 16
+#define ZS_FLAG_ISOLATED 32
+/* SCAN_END: what was walked equals the class's statistics, which did not change meanwhile. */
+#define ZS_FLAG_STEADY 1
+/* LINKS: the zspage is not what its list says; the walk of that list ended here. */
+#define ZS_FLAG_TORN 1
+
+#define ZS_UNKNOWN 0xffffffffffffffff
+/* LINKS, word 6: the list node before it is not the one that led to it. */
+#define ZS_LINK_BACK_BROKEN 1
+/* LINKS, word 6: it belongs to another pool. */
+#define ZS_LINK_FOREIGN 2
 
 /* Pools that can be watched at one time; a power of two. */
 #define ZS_POOLS_MAX 32
@@ -79,6 +117,9 @@
 /* A return without its entry, or an entry whose return never came. */
 #define ZS_LOSS_UNPAIRED 1
 #define ZS_LOSS_WORDS 2
+
+/* Words of the buffer that the scanner fills, slice by slice: 36,864 records. */
+#define ZS_SCAN_WORDS 258048
 
 /* u32 and u64 are the including dialect's. */
 struct zs_record {
@@ -110,5 +151,36 @@ struct zs_pool_entry {
 	u64 run_moves;
 	u64 run_pages;
 };
+
+/*
+ * What the scanner is asked and answers, mapped by user space; twin:
+ * zpobs/sources/scanner.py. All words are u64.
+ */
+#define ZS_ASK_POOL 0
+#define ZS_ASK_SERIAL 1
+#define ZS_ASK_FIRST_CLASS 2
+#define ZS_ASK_LAST_CLASS 3
+/* Whether LINKS and DESCRIPTOR records are wanted. */
+#define ZS_ASK_DETAIL 4
+#define ZS_ASK_VMEMMAP 5
+#define ZS_ASK_DIRECT_MAP 6
+#define ZS_ASK_LOCKED_MASK 7
+#define ZS_ASK_ISOLATED_MASK 8
+/* A descriptor of the asking process, and what is looked for through it. */
+#define ZS_ASK_FD 9
+#define ZS_ASK_FUNCTION 10
+#define ZS_ASK_FRAME 11
+#define ZS_ASK_TOKEN 12
+/* Whether a walk goes on where the last slice ended. */
+#define ZS_ASK_RESUME 13
+#define ZS_ANSWER_WORDS 16
+#define ZS_ANSWER_DONE 17
+#define ZS_ANSWER_POINTER 18
+#define ZS_ANSWER_TORN 19
+#define ZS_ANSWER_CLASSES 20
+#define ZS_CONTROL_WORDS 32
+
+/* Words of a pool that was found: address, shrinker, and the name. */
+#define ZS_FOUND_WORDS 6
 
 #endif

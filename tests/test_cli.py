@@ -11,6 +11,7 @@ import pytest
 
 from tests.factories import make_facts
 from zpobs import cli, session
+from zpobs.commands import common
 from zpobs.errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_USAGE, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,7 +123,7 @@ def test_a_ring_of_wrong_size_is_refused(
 )
 def test_a_ring_size_is_bytes_k_or_m(size: str, count: int) -> None:
     """K and M are binary units."""
-    assert cli._ring_bytes(size) == count
+    assert common.parse_ring_size(size) == count
 
 
 @pytest.mark.usefixtures("host")

@@ -30,7 +30,8 @@ def members() -> tuple[Member, ...]:
     found = []
     for form, arguments in _LINE.findall(bpf_text("zs_layout.h")):
         name, *words = (word.strip() for word in arguments.split(","))
-        pairs = tuple(zip(words[::2], words[1::2], strict=True))
+        width = 2 if form == "BITS" else 3
+        pairs = tuple((words[at], words[at + width - 1]) for at in range(0, len(words), width))
         found.append(Member(name, form == "BITS", pairs))
     return tuple(found)
 

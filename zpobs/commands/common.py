@@ -1,0 +1,88 @@
+"""What several commands share: options, progress, and an output that can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from zpobs.errors import EXIT_OK, EnvironmentLacksError, UsageError
+
+
+class LoaderChoice(StrEnum):
+    """How probes are loaded."""
+
+    AUTO = "auto"
+    BCC = "bcc"
+
+
+class AttachChoice(StrEnum):
+    """How probes attach."""
+
+    AUTO = "auto"
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+
+
+LoaderOption = Annotated[LoaderChoice, typer.Option(help="How probes are loaded.")]
+AttachOption = Annotated[
+    AttachChoice,
+    typer.Option(help="How probes attach; auto takes fentry where the kernel has it."),
+]
+SkipHookOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out the hook on this kernel function; what it costs is shown."),
+]
+RingSizeOption = Annotated[
+    str, typer.Option(help="Bytes of the event ring: a power of two, with K or M.")
+]
+PoolOption = Annotated[str | None, typer.Option(help="Only the pool of this name, such as zram0.")]
+
+
+def progress(what: str) -> None:
+    """Tell a person who waits at a terminal what is being done."""
+    if sys.stderr.isatty():
+        typer.echo(f"zpobs: {what}", err=True)
+
+
+def parse_ring_size(text: str) -> int:
+    """Return the bytes that ``--ring-size`` asks for; raise UsageError if no ring can have them."""
+    found = re.fullmatch(r"(\d+)([KM]?)", text)
+    count = int(found[1]) << {"": 0, "K": 10, "M": 20}[found[2]] if found else 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    if count < page or count & (count - 1) or count > 1 << 30:
+        raise UsageError(
+            f"--ring-size {text} cannot be a ring",
+            hint=f"a power of two from {page} to 1024M, such as 64K or 16M",
+        )
+    return count
+
+
+@contextlib.contextmanager
+def output_checked() -> Iterator[None]:
+    """Turn what can befall standard output into a quiet end or one clear line."""
+    try:
+        yield
+    except BrokenPipeError:
+        # The reader has gone and wants no more; that is how pipes end.
+        _abandon_output()
+        raise typer.Exit(EXIT_OK) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        _abandon_output()
+        raise EnvironmentLacksError(
+            "cannot write the output", found=os.strerror(error.errno), hint="another disk"
+        ) from error
+
+
+def _abandon_output() -> None:
+    """Let the interpreter's own flush at exit find somewhere to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,123 @@
+"""``zpobs top``: the live view."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from zpobs.commands.common import (
+    AttachChoice,
+    AttachOption,
+    LoaderChoice,
+    LoaderOption,
+    PoolOption,
+    RingSizeOption,
+    SkipHookOption,
+    output_checked,
+    parse_ring_size,
+    progress,
+)
+from zpobs.errors import EnvironmentLacksError
+
+
+class _Sort(StrEnum):
+    PAGES = "pages"
+    FREEABLE = "freeable"
+    OBJECTS = "objects"
+    ALLOCS = "allocs"
+    FREES = "frees"
+    SIZE = "size"
+
+
+EXAMPLES = """\
+Examples:
+
+\b
+  zpobs top                                  live view; q quits, s sorts
+  zpobs top --once                           one frame after one interval
+  zpobs top --json --interval 5 --pool zram0 one JSON object every 5 s
+  zpobs top --duration 60 --log run.jsonl    text for a minute, JSON kept beside it
+"""
+
+
+def top(
+    once: Annotated[bool, typer.Option("--once", help="One frame, then end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line (schema 1), no text.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds between frames.")
+    ] = 2.0,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="End by itself after so many seconds.")
+    ] = None,
+    pool: PoolOption = None,
+    zspages: Annotated[
+        bool,
+        typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
+    ] = False,
+    sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.PAGES,
+    log: Annotated[
+        Path | None, typer.Option(help="Also append every frame to this file as JSON (mode 0600).")
+    ] = None,
+    loader: LoaderOption = LoaderChoice.AUTO,
+    attach: AttachOption = AttachChoice.AUTO,
+    skip_hook: SkipHookOption = None,
+    ring_size: RingSizeOption = "16M",
+) -> None:
+    """Show pools and size classes live, from probes on zsmalloc.
+
+    What happened before the probes attached is not known: a pool is exact when
+    it was created while zpobs ran, and says so. SIGINT and SIGTERM end the
+    command with a last frame and status 0.
+    """
+    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.views.top import StopSignal, TopOptions, run_top  # noqa: PLC0415
+
+    ring_bytes = parse_ring_size(ring_size)
+    with (
+        output_checked(),
+        StopSignal() as stop,
+        _opened_log(log) as log_file,
+        open_session(
+            loader=loader.value,
+            wish=attach.value,
+            skip=frozenset(skip_hook or ()),
+            ring_bytes=ring_bytes,
+            pool=pool,
+            progress=progress,
+        ) as session,
+    ):
+        options = TopOptions(
+            interval_s=interval,
+            duration_s=duration,
+            once=once,
+            as_json=as_json,
+            zspages=zspages,
+            pool=pool,
+            log=log_file,
+            sort=sort.value,
+        )
+        run_top(session, options, stop)
+
+
+@contextlib.contextmanager
+def _opened_log(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the log for appending, readable by its owner alone."""
+    if path is None:
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise EnvironmentLacksError(
+            f"cannot write {path}", found=error.strerror or str(error), hint="another --log"
+        ) from error
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        yield file
