@@ -21,6 +21,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ZSPAGE_MAGIC 0x58
 #define LIST_ATTEMPTS 8
 #define GROUPS_MAX 16
+#define LIST_GAIN_MAX (1 << 20)
 /* Records that one zspage can need: its state, frames, links and descriptors. */
 #define STEP_WORDS ((2 + ZS_CHAIN_MAX / ZS_FRAMES_PER_RECORD + ZS_CHAIN_MAX) * ZS_RECORD_WORDS)
 /* More steps than records fit, so that it is the buffer that ends a run. */
@@ -298,6 +299,29 @@ static __always_inline void list_torn(const struct bytes *zspage, u64 address, u
 	list_end();
 }
 
+/* Not inlined: it is a second walk of the chain, for those who asked. */
+static __noinline int detail_told(const struct bytes *zspage, u64 address)
+{
+	struct bytes page = {};
+	u64 zpdesc, at;
+
+	if (!zspage)
+		return 0;
+	zpdesc = zs_get_zspage_first(zspage);
+	links_told(zspage, address, 0, 0, free_list_length(zspage));
+	for (at = 0; at < ZS_CHAIN_MAX; at++) {
+		if (at >= walk.pages_per_zspage)
+			break;
+		COPY(&page, struct page___size, zpdesc);
+		tell(head_word(ZS_DETAIL_DESCRIPTOR, 0, at, walk.pages_per_zspage),
+		     zs_get_zpdesc_zspage(&page), address, zpdesc, zs_get_zpdesc_flags(&page),
+		     zs_get_zpdesc_next(&page),
+		     zs_get_zpdesc_offset(&page) | zs_get_zpdesc_refcount(&page) << 32);
+		zpdesc = zs_get_zpdesc_next(&page);
+	}
+	return 0;
+}
+
 static __always_inline void zspage_visit(void)
 {
 	u64 address = walk.node - zs_at_zspage_list();
@@ -305,6 +329,12 @@ static __always_inline void zspage_visit(void)
 	struct bytes zspage = {}, page = {};
 	u64 *state;
 
+	/* More than a list can have gained meanwhile: it leads in circles. */
+	if (walk.list_zspages > stat_of(walk.stats, walk.group) + LIST_GAIN_MAX) {
+		walk.attempts = LIST_ATTEMPTS;
+		list_torn(&zspage, address, links);
+		return;
+	}
 	now_ns = bpf_ktime_get_ns();
 	COPY(&zspage, struct zspage___size, address);
 	if (zspage.word[(zs_at_zspage_list() + 8) / 8 & 7] != walk.came_from)
@@ -364,6 +394,8 @@ static __always_inline void zspage_visit(void)
 	state[4] = walk.slot;
 	state[5] = state[6] = 0;
 	control[ZS_ANSWER_WORDS] = words;
+	if (control[ZS_ASK_DETAIL])
+		detail_told(&zspage, address);
 	walk.list_zspages++;
 	walk.list_objects += zs_get_zspage_inuse(&zspage);
 	walk.came_from = walk.node;

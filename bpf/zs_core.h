@@ -36,11 +36,13 @@ typedef void *zs_ptr;
 #define ZS_DECLARE_u64(member) u64 member
 #define ZS_DECLARE_ptr(member) void *member
 #define ZS_DECLARE_record(member) struct zs_any member
+#define ZS_DECLARE_atomic(member) struct zs_any member
 #define ZS_DECLARE_ptr_array(member) void *member[1]
 #define ZS_DECLARE_record_array(member) struct zs_any member[1]
 #define ZS_WIDTH_u32 u32
 #define ZS_WIDTH_u64 u64
 #define ZS_WIDTH_ptr u64
+#define ZS_WIDTH_atomic u32
 #define ZS_WIDTH_record u64
 #define ZS_WIDTH_ptr_array u64
 #define ZS_WIDTH_record_array u64

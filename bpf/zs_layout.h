@@ -11,9 +11,9 @@
  *   ZS_BITS(name, struct, member)           a bit-field member of at most 32 bits
  *   ZS_EITHER(name, struct, type, member, older struct, type, member)
  *
- * Types: u32, u64 and ptr are read whole, record is a structure or an array
- * that is only located. Lines that begin with ZS_WALK_ are read by the
- * scanner alone, and may be absent from a kernel.
+ * Types: u32, u64, ptr and atomic are read whole, record is a structure
+ * that is only located, NAME_array an array of either. ZS_WALK_ lines are the
+ * scanner's alone, and a kernel may lack them.
  */
 
 ZS_BITS(zspage_huge, zspage, huge)
@@ -54,7 +54,7 @@ ZS_WALK_FIELD(zs_pool_stats, zs_pool, record, stats)
 ZS_WALK_FIELD(zs_pool_shrinker, zs_pool, record, shrinker)
 ZS_WALK_EITHER(zpdesc_flags, zpdesc, u64, flags, page, u64, flags)
 ZS_WALK_EITHER(zpdesc_offset, zpdesc, u32, first_obj_offset, page, u32, page_type)
-ZS_WALK_EITHER(zpdesc_refcount, zpdesc, record, _refcount, page, record, _refcount)
+ZS_WALK_EITHER(zpdesc_refcount, zpdesc, atomic, _refcount, page, atomic, _refcount)
 
 /* From a descriptor of our own to what it stands for. */
 ZS_WALK_FIELD(task_files, task_struct, ptr, files)

@@ -31,7 +31,7 @@ RECORDS_PER_READ = 1 << 18
 _BLOCK_RECORDS = 256
 
 
-def _copy_columns(records: Words) -> Words:
+def copy_columns(records: Words) -> Words:
     """Return a copy by column, shape (RECORD_WORDS, n), of records by row.
 
     Block by block, so that a block's rows are still in the first cache when
@@ -102,7 +102,7 @@ class RingConsumer:
                 return None
             kept = (length & _DISCARDED) == 0
         self._order_accesses()
-        out = _copy_columns(slots[:, 1:])
+        out = copy_columns(slots[:, 1:])
         self._order_accesses()
         self._position += len(slots) * SLOT_BYTES
         self._consumed[0] = self._position

@@ -1,0 +1,48 @@
+"""The scanner's programs: loaded, run by nobody yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from zpobs.bpf_files import bpf_object
+from zpobs.errors import EnvironmentLacksError
+from zpobs.loaders.libbpf import BpfObject
+
+_PROGRAMS = ("scan_pool", "find_pools", "find_descriptor", "find_direct_map")
+_MAPS = (".bss.control", ".bss.records")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScan:
+    """File descriptors of ``bpf/scan.bpf.c``: programs and mapped arrays by name."""
+
+    program_fds: Mapping[str, int]
+    map_fds: Mapping[str, int]
+    close: Callable[[], None] = field(repr=False)
+
+
+def load_scan() -> LoadedScan:
+    """Load the scanner; raise EnvironmentLacksError with the kernel's reason if it cannot be."""
+    try:
+        loaded = BpfObject(bpf_object("scan.bpf.o"))
+    except OSError as error:
+        raise _refused(error) from error
+    try:
+        loaded.load()
+        return LoadedScan(
+            program_fds={name: loaded.program_fd(name) for name in _PROGRAMS},
+            map_fds={name: loaded.map_fd(name) for name in _MAPS},
+            close=loaded.close,
+        )
+    except OSError as error:
+        loaded.close()
+        raise _refused(error) from error
+
+
+def _refused(error: OSError) -> EnvironmentLacksError:
+    return EnvironmentLacksError(
+        "the scanner cannot be loaded",
+        found=(error.strerror or str(error)).splitlines()[-1],
+        hint="libbpf.so.1 (Debian: libbpf1), a kernel with BTF, and root",
+    )
