@@ -24,9 +24,9 @@ from zpobs.snapshot import (
 
 # ---- BTF ---------------------------------------------------------------------
 
-INT, PTR, ARRAY, STRUCT, UNION = 1, 2, 3, 4, 5
+INT, PTR, ARRAY, STRUCT, UNION, ENUM = 1, 2, 3, 4, 5, 6
 TYPEDEF, VOLATILE, CONST, RESTRICT = 8, 9, 10, 11
-FUNC, FUNC_PROTO, TYPE_TAG = 12, 13, 18
+FUNC, FUNC_PROTO, TYPE_TAG, ENUM64 = 12, 13, 18, 19
 
 # (name, type id, offset in bits) or, of a bit-field, (name, type id, offset in bits, bits).
 MemberLine = tuple[str, int, int] | tuple[str, int, int, int]
@@ -82,6 +82,21 @@ class BtfBuilder:
 
     def union(self, name: str, size: int, members: Iterable[MemberLine]) -> int:
         return self.struct(name, size, members, kind=UNION)
+
+    def enum(self, name: str, values: Mapping[str, int], *, bits: int = 32) -> int:
+        """Append an enumeration of 32 or 64 bits, signed if any value is below zero."""
+        tail = b""
+        for enumerator, value in values.items():
+            words = struct.pack("<Q", value % (1 << bits))[: bits // 8]
+            tail += struct.pack("<I", self._string(enumerator)) + words
+        return self.add(
+            ENUM if bits == 32 else ENUM64,
+            name,
+            bits // 8,
+            vlen=len(values),
+            flag=min(values.values()) < 0,
+            tail=tail,
+        )
 
     def function(self, name: str) -> int:
         return self.add(FUNC, name, self.add(FUNC_PROTO))

@@ -133,6 +133,42 @@ def test_functions_are_known_by_name() -> None:
     assert not btf.has_function("zs_free")
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_an_enumeration_has_its_values_in_order(bits: int) -> None:
+    """enum() gives every name in the order of declaration; values may repeat."""
+    made = BtfBuilder()
+    u32 = made.integer("u32", 4)
+    values = {"LAST": 7, "FIRST": 0, "AGAIN": 7, "TOP": (1 << bits) - 1}
+    made.enum("things", values, bits=bits)
+    made.struct("after", 4, [("a", u32, 0)])
+    btf = made.build()
+    found = btf.enum("things")
+    assert found == values
+    assert list(found) == list(values)
+    assert btf.place("after", "a") == Place(0, 32)
+    assert btf.enum("after") is btf.enum("nothing") is None
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_an_enumeration_may_hold_negative_values(bits: int) -> None:
+    """A signed enumeration's values keep their sign, the lowest and the highest too."""
+    made = BtfBuilder()
+    values = {"LOWEST": -(1 << bits - 1), "MINUS": -1, "HIGHEST": (1 << bits - 1) - 1}
+    made.enum("things", values, bits=bits)
+    assert made.build().enum("things") == values
+
+
+def test_a_module_sees_its_bases_enumerations() -> None:
+    """enum() finds the module's own and the kernel's, each with its own strings."""
+    kernel = BtfBuilder()
+    kernel.enum("pageflags", {"PG_locked": 0, "PG_private": 14})
+    module = BtfBuilder(base=kernel)
+    module.enum("groups", {"EMPTY": 0, "FULL": 11})
+    btf = module.build(base=kernel.build())
+    assert btf.enum("pageflags") == {"PG_locked": 0, "PG_private": 14}
+    assert btf.enum("groups") == {"EMPTY": 0, "FULL": 11}
+
+
 @pytest.fixture
 def split() -> Btf:
     """Return a module's BTF whose types use those of its base."""

@@ -2,7 +2,7 @@
 
 Knows the format (Documentation/bpf/btf.rst in the kernel tree) and nothing of
 zsmalloc. Only what zpobs asks for is decoded: places of structure members,
-sizes, array lengths and the names of functions.
+sizes, array lengths, values of enumerations and the names of functions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
 _ARRAY = struct.Struct("<III")
+_ENUMERATOR = struct.Struct("<II")
+_ENUMERATOR64 = struct.Struct("<III")
 
 _INT, _PTR, _ARRAY_KIND, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _FWD, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 7, 8, 9, 10, 11
@@ -84,6 +86,7 @@ class Btf:
         self._at: list[int] = []
         self._structs: dict[str, int] = {}
         self._functions: dict[str, int] = {}
+        self._enums: dict[str, int] = {}
         self._index(header_len + type_off, header_len + type_off + type_len)
         self.type_end = self._first_id + len(self._at)
 
@@ -93,7 +96,7 @@ class Btf:
         return cls(path.read_bytes(), base=base)
 
     def _index(self, at: int, end: int) -> None:
-        """Note where every type stands, and the ids of named structures and functions."""
+        """Note where every type stands, and the ids of those that are asked for by name."""
         unpack = _TYPE.unpack_from
         data, tails, places = self._data, _TAIL, self._at
         type_id = self._first_id
@@ -106,6 +109,8 @@ class Btf:
                     self._structs.setdefault(self._name(name), type_id)
                 elif kind == _FUNC:
                     self._functions[self._name(name)] = type_id
+                elif kind in (_ENUM, _ENUM64):
+                    self._enums.setdefault(self._name(name), type_id)
             if kind not in tails:
                 raise EnvironmentLacksError(
                     "cannot read kernel type information",
@@ -210,3 +215,18 @@ class Btf:
     def has_function(self, name: str) -> bool:
         """Tell whether the kernel has a function of this name that can be hooked by BTF."""
         return name in self._functions or bool(self._base and self._base.has_function(name))
+
+    def enum(self, name: str) -> dict[str, int] | None:
+        """Return the values of a named enumeration, in the order of its declaration."""
+        type_id = self._enums.get(name)
+        if type_id is None:
+            return self._base.enum(name) if self._base else None
+        kind, count, signed, _, at = self._type(type_id)
+        form = _ENUMERATOR if kind == _ENUM else _ENUMERATOR64
+        bits = 32 if kind == _ENUM else 64
+        values = {}
+        for number in range(count):
+            text, low, *high = form.unpack_from(self._data, at + form.size * number)
+            value = low | sum(high) << 32
+            values[self._name(text)] = value - (1 << bits) * (signed and value >> bits - 1)
+        return values
