@@ -14,7 +14,8 @@ import pytest
 from zpobs import wire
 from zpobs.model.inputs import PoolReading
 from zpobs.sources import bpfmap
-from zpobs.sources.counters import POOL_ENTRY, CounterSource, PoolEntry, zram_devices
+from zpobs.sources.counters import POOL_ENTRY, CounterSource, PoolEntry
+from zpobs.sources.pools import zram_devices
 
 SIZE_CLASSES = 5
 _MAP_CREATE, _LOOKUP_AND_DELETE = 0, 21

@@ -22,10 +22,14 @@ Values = npt.NDArray[np.uint64]
 
 _MAP_LOOKUP_ELEM = 1
 _MAP_UPDATE_ELEM = 2
+_MAP_DELETE_ELEM = 3
 _MAP_GET_NEXT_KEY = 4
 _PROG_TEST_RUN = 10
 _OBJ_GET_INFO_BY_FD = 15
+_MAP_LOOKUP_AND_DELETE_ELEM = 21
 _MAP_LOOKUP_BATCH = 24
+
+_ANY, _NOEXIST = 0, 1
 
 # What the kernel answers for an operation that a map type lacks; not in errno.h.
 _ENOTSUPP = 524
@@ -162,8 +166,28 @@ def lookup_batch(map_fd: int, start_index: int, count: int, value_words: int, cp
 def update(map_fd: int, key: bytes, value: bytes) -> None:
     """Set one element; of a per-CPU map ``value`` holds those of all possible CPUs."""
     held, data = _buffer(key), _buffer(value)
-    place = _Element(map_fd, ctypes.addressof(held), ctypes.addressof(data), 0)
+    place = _Element(map_fd, ctypes.addressof(held), ctypes.addressof(data), _ANY)
     _bpf(_MAP_UPDATE_ELEM, place)
+
+
+def insert(map_fd: int, key: bytes, value: bytes) -> None:
+    """Add an element; OSError EEXIST if the key has one."""
+    held, data = _buffer(key), _buffer(value)
+    place = _Element(map_fd, ctypes.addressof(held), ctypes.addressof(data), _NOEXIST)
+    _bpf(_MAP_UPDATE_ELEM, place)
+
+
+def delete(map_fd: int, key: bytes) -> None:
+    """Remove an element; OSError ENOENT if there is none."""
+    held = _buffer(key)
+    _bpf(_MAP_DELETE_ELEM, _Element(map_fd, ctypes.addressof(held), 0, 0))
+
+
+def pop(map_fd: int, value_bytes: int) -> bytes:
+    """Take the front of a queue or the top of a stack; OSError ENOENT if it is empty."""
+    value = ctypes.create_string_buffer(value_bytes)
+    _bpf(_MAP_LOOKUP_AND_DELETE_ELEM, _Element(map_fd, 0, ctypes.addressof(value), 0))
+    return value.raw
 
 
 def push(map_fd: int, value: bytes) -> None:

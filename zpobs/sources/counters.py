@@ -10,16 +10,20 @@ cleared, under a new serial.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import struct
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from zpobs import wire
 from zpobs.model.inputs import CountersReading, PoolReading
 from zpobs.sources import bpfmap
+from zpobs.sources.pools import KnownPool
+from zpobs.sources.scanner import FoundPool
 
 # struct zs_pool_entry: serial, slot, since_ns, late, name, and four words that stay there.
 POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s4Q")
@@ -54,11 +58,69 @@ class CounterSource:
         self._slot_of: dict[int, int] = {}
         self._suspects: set[int] = set()
         self._next_serial = 1
+        self._base: dict[int, PoolReading] = {}
 
-    def open_places(self) -> None:
-        """Hand out a place for every pool that can be watched; before any probe attaches."""
-        for slot in range(wire.POOLS_MAX):
+    def open_places(self, known: Iterable[KnownPool] = ()) -> None:
+        """Hand out a place for every pool that can be watched; before any probe attaches.
+
+        Pools that are ``known`` are entered under the serial numbers they have.
+        """
+        slots = list(range(wire.POOLS_MAX))
+        for pool in known:
+            if slots:
+                self._enter(pool.found, pool.serial, slots.pop(0), pool.since_mono_ns)
+            self._next_serial = max(self._next_serial, pool.serial + 1)
+        for slot in slots:
             self._push_place(slot)
+
+    def begin(self, mono_ns: int) -> None:
+        """Count from here on what pools do that were there before the probes."""
+        for entry in self.pools():
+            if entry.serial and entry.late:
+                self._base[entry.serial] = replace(self._pool_reading(entry), since_mono_ns=mono_ns)
+
+    def meet(self, found: Iterable[FoundPool], mono_ns: int) -> dict[FoundPool, int]:
+        """Take all pools there were at ``mono_ns``; return the serial number of each.
+
+        Pools that no probe met are entered, unless there is no place; pools
+        that are no more, and whose end no probe saw, are taken off the table.
+        """
+        found = tuple(found)
+        addresses = {pool.address for pool in found}
+        serials = {}
+        for entry in self.pools():
+            if entry.address in addresses or entry.since_mono_ns >= mono_ns:
+                serials[entry.address] = entry.serial
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    bpfmap.delete(self._maps["zs_pools"], _key(entry.address))
+        met = {}
+        for pool in found:
+            serial = serials.get(pool.address) or self._meet(pool, mono_ns)
+            if serial:
+                met[pool] = serial
+        return met
+
+    def _meet(self, pool: FoundPool, mono_ns: int) -> int:
+        try:
+            place = bpfmap.pop(self._maps["zs_free_places"], 8)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return 0
+            raise
+        serial, slot = divmod(int.from_bytes(place, sys.byteorder), 1 << _SERIAL_SHIFT)
+        try:
+            self._enter(pool, serial, slot, mono_ns)
+        except FileExistsError:
+            # A probe met it just now; the place comes back by itself.
+            return next((e.serial for e in self.pools() if e.address == pool.address), 0)
+        return serial
+
+    def _enter(self, pool: FoundPool, serial: int, slot: int, since_ns: int) -> None:
+        self._slot_of[serial] = slot
+        name = pool.name.encode()[: wire.NAME_BYTES - 1]
+        value = POOL_ENTRY.pack(serial, slot, since_ns, 1, name, 0, 0, 0, 0)
+        bpfmap.insert(self._maps["zs_pools"], _key(pool.address), value)
 
     def watch_programs(
         self, program_fds: Mapping[str, int], counted_by: Mapping[str, tuple[str, ...]]
@@ -92,7 +154,9 @@ class CounterSource:
                 if count
             },
             untracked_pools=sum(not entry.serial for entry in entries),
-            pools=tuple(self._pool_reading(entry) for entry in entries if entry.serial),
+            pools=tuple(
+                self._since_base(self._pool_reading(entry)) for entry in entries if entry.serial
+            ),
         )
         self._reclaim(free_from, {entry.serial for entry in entries})
         return reading
@@ -133,6 +197,20 @@ class CounterSource:
             pool_counters=pool[0].sum(axis=0),
         )
 
+    def _since_base(self, reading: PoolReading) -> PoolReading:
+        """Take off what a pool's counters said when its counting began."""
+        base = self._base.get(reading.serial)
+        if base is None or reading.class_counters is None or base.class_counters is None:
+            return reading
+        counted = reading.class_counters - base.class_counters
+        counted[:, wire.CLASS_GEOMETRY] = reading.class_counters[:, wire.CLASS_GEOMETRY]
+        return replace(
+            reading,
+            since_mono_ns=base.since_mono_ns,
+            class_counters=counted,
+            pool_counters=np.subtract(reading.pool_counters, base.pool_counters),
+        )
+
     # -- places ---------------------------------------------------------------
 
     def _push_place(self, slot: int) -> None:
@@ -162,6 +240,7 @@ class CounterSource:
         missing = {serial for serial in self._slot_of if serial < free_from} - live
         for serial in sorted(missing & self._suspects):
             slot = self._slot_of.pop(serial)
+            self._base.pop(serial, None)
             self._clear(slot)
             self._push_place(slot)
         self._suspects = missing - (missing & self._suspects)
@@ -175,6 +254,10 @@ class CounterSource:
         bpfmap.update(self._maps["zs_pool_counters"], slot.to_bytes(4, sys.byteorder), zeros)
 
 
+def _key(address: int) -> bytes:
+    return address.to_bytes(8, sys.byteorder)
+
+
 def _pool_entry(address: bytes, value: bytes) -> PoolEntry:
     serial, slot, since_ns, late, name, *_ = POOL_ENTRY.unpack(value)
     return PoolEntry(
@@ -185,14 +268,3 @@ def _pool_entry(address: bytes, value: bytes) -> PoolEntry:
         late=bool(late),
         name=name.split(b"\0", 1)[0].decode(errors="replace"),
     )
-
-
-def zram_devices(sysfs: Path = Path("/sys/block")) -> dict[str, bool]:
-    """Return the zram devices of this host: name -> whether it has a pool now."""
-    found = {}
-    for device in sorted(sysfs.glob("zram[0-9]*")):
-        try:
-            found[device.name] = (device / "initstate").read_text().strip() == "1"
-        except OSError:
-            continue  # removed while we looked
-    return found
