@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from zpobs.kernel.btf import Btf
 
@@ -59,22 +60,13 @@ class KernelPool:
     zspages: tuple[KernelZspage, ...]
 
 
-class KernelMemory:
-    """Reads kernel addresses through /proc/kcore, a page at a time, each page once."""
+class MemoryPages:
+    """Kernel memory by pages, each read once; how a page is read is the subclass's."""
 
     def __init__(self) -> None:
-        self._fd = os.open("/proc/kcore", os.O_RDONLY)
         self._pages: dict[int, bytes] = {}
-        header = _ELF_HEADER.unpack(os.pread(self._fd, _ELF_HEADER.size, 0))
-        at, count = header[5], header[10]
-        table = os.pread(self._fd, _PROGRAM_HEADER.size * count, at)
-        self._spans = [
-            (vaddr, vaddr + size, offset - vaddr)
-            for kind, _, offset, vaddr, _, size, _, _ in _PROGRAM_HEADER.iter_unpack(table)
-            if kind == _PT_LOAD
-        ]
 
-    def __enter__(self) -> KernelMemory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -83,17 +75,17 @@ class KernelMemory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._fd)
+        """Nothing is held."""
+
+    def _read_page(self, address: int) -> bytes | None:
+        raise NotImplementedError
 
     def _page(self, address: int) -> bytes:
         page = self._pages.get(address)
         if page is None:
-            for begin, end, shift in self._spans:
-                if begin <= address < end:
-                    page = os.pread(self._fd, _PAGE, address + shift)
-                    break
+            page = self._read_page(address)
             if page is None or len(page) != _PAGE:
-                raise LookupError(f"/proc/kcore does not hold {address:#x}")
+                raise LookupError(f"kernel memory cannot be read at {address:#x}")
             self._pages[address] = page
         return page
 
@@ -115,6 +107,36 @@ class KernelMemory:
         return int.from_bytes(self.read(address, 8), "little")
 
 
+class KcoreMemory(MemoryPages):
+    """Kernel memory through /proc/kcore."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fd = os.open("/proc/kcore", os.O_RDONLY)
+        header = _ELF_HEADER.unpack(os.pread(self._fd, _ELF_HEADER.size, 0))
+        at, count = header[5], header[10]
+        table = os.pread(self._fd, _PROGRAM_HEADER.size * count, at)
+        self._spans = [
+            (vaddr, vaddr + size, offset - vaddr)
+            for kind, _, offset, vaddr, _, size, _, _ in _PROGRAM_HEADER.iter_unpack(table)
+            if kind == _PT_LOAD
+        ]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def _read_page(self, address: int) -> bytes | None:
+        for begin, end, shift in self._spans:
+            if begin <= address < end:
+                return os.pread(self._fd, _PAGE, address + shift)
+        return None
+
+
 class Witness:
     """Walks pools of the running kernel; needs root, and a kernel with struct zpdesc."""
 
@@ -126,6 +148,14 @@ class Witness:
             raise LookupError("no vmemmap_base in /proc/kallsyms")
         self._vmemmap_base_at = int(base[1], 16)
         self._modules: dict[str, Btf] = {}
+
+    def memory(self) -> MemoryPages:
+        """Return kernel memory as it is now."""
+        return KcoreMemory()
+
+    def vmemmap(self, memory: MemoryPages) -> int:
+        """Return the address of the descriptor of frame 0."""
+        return memory.u64(self._vmemmap_base_at)
 
     def _offset(self, struct_name: str, member: str) -> int:
         place = self._btf.place(struct_name, member)
@@ -149,7 +179,7 @@ class Witness:
         mem_pool = self._modules["zram"].place("zram", "mem_pool")
         if not table or not mem_pool:
             raise LookupError("the zram driver is not loaded")
-        with KernelMemory() as memory:
+        with self.memory() as memory:
             head = memory.u64(
                 int(table[1], 16)
                 + self._offset("idr", "idr_rt")
@@ -158,7 +188,7 @@ class Witness:
             zram = self._xarray_entry(memory, head, int(device.removeprefix("zram")))
             return memory.u64(zram + mem_pool.offset)
 
-    def _xarray_entry(self, memory: KernelMemory, entry: int, index: int) -> int:
+    def _xarray_entry(self, memory: MemoryPages, entry: int, index: int) -> int:
         """Return what an xarray holds at an index (include/linux/xarray.h: xa_is_node)."""
         while entry & 3 == 2:
             node = entry - 2
@@ -172,7 +202,7 @@ class Witness:
 
     def walk(self, pool: int) -> KernelPool:
         """Return everything that the pool at this address holds now."""
-        with KernelMemory() as memory:
+        with self.memory() as memory:
             name_at = memory.u64(pool + self._offset("zs_pool", "name"))
             slots = self._btf.array_length("zs_pool", "size_class") or 0
             table = pool + self._offset("zs_pool", "size_class")
@@ -190,7 +220,7 @@ class Witness:
                 zspages=tuple(zspages),
             )
 
-    def _class(self, memory: KernelMemory, size_class: int, index: int) -> KernelClass:
+    def _class(self, memory: MemoryPages, size_class: int, index: int) -> KernelClass:
         groups = self._btf.array_length("size_class", "fullness_list") or 0
         stats_at = size_class + self._offset("size_class", "stats")
         stats = [memory.u64(stats_at + 8 * number) for number in range(groups + 2)]
@@ -208,7 +238,7 @@ class Witness:
             objects=stats[groups + 1],
         )
 
-    def _zspages(self, memory: KernelMemory, size_class: int) -> list[KernelZspage]:
+    def _zspages(self, memory: MemoryPages, size_class: int) -> list[KernelZspage]:
         groups = self._btf.array_length("size_class", "fullness_list") or 0
         lists = size_class + self._offset("size_class", "fullness_list")
         node_at = self._offset("zspage", "list")
@@ -222,11 +252,11 @@ class Witness:
                 node = memory.u64(node)
         return found
 
-    def _zspage(self, memory: KernelMemory, zspage: int, pages: int) -> KernelZspage:
+    def _zspage(self, memory: MemoryPages, zspage: int, pages: int) -> KernelZspage:
         word = memory.u32(zspage)
         if self._bits(word, "magic") != _MAGIC:
             raise LookupError(f"no zspage at {zspage:#x}: the pool is not at rest")
-        vmemmap = memory.u64(self._vmemmap_base_at)
+        vmemmap = self.vmemmap(memory)
         page_bytes = self._btf.size("page") or 64
         zpdesc = memory.u64(zspage + self._offset("zspage", "first_zpdesc"))
         pfns = []
