@@ -239,7 +239,7 @@ def make_classes(lines: Sequence[ClassLine] = LINES, **changed: Any) -> ClassTab
         "allocs": 3 * count,
         "frees": 2 * count,
         "moves": count,
-        "status": "exact",
+        "statuses": ("exact",) * len(lines),
     }
     return ClassTable(**(columns | changed))
 
@@ -265,7 +265,8 @@ def make_pool(
     status: Status = "exact",
     **changed: Any,
 ) -> PoolView:
-    classes = changed.pop("classes", None) or make_classes(lines, status=status)
+    statuses = (status,) * len(lines)
+    classes = changed.pop("classes", None) or make_classes(lines, statuses=statuses)
     values: dict[str, Any] = {
         "owner": "zswap" if name.startswith("zswap") else "zram",
         "since_ns": TIME_NS - 60_000_000_000,
@@ -289,6 +290,10 @@ def make_zspages() -> ZspageTable:
         last_seen_ns=np.array([21, 22], dtype=np.uint64),
         frame_start=ints([0, 2, 2]),
         frames=np.array([4097, 4242], dtype=np.uint64),
+        freeobj=ints([3, -1]),
+        scanned=np.array([False, True]),
+        locked=np.array([False, True]),
+        isolated=np.array([False, False]),
     )
 
 

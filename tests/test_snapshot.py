@@ -45,9 +45,12 @@ POOL_KEYS = [
     "owner",
     "status",
     "since_ns",
+    "last_scan_ns",
     "pages",
     "zspages",
     "objects",
+    "kernel_pages",
+    "pages_compacted",
     "counters",
     "missed",
     "classes",
@@ -103,7 +106,17 @@ def test_the_object_says_what_the_snapshot_says() -> None:
         last_scan_ns=5,
         reasons=("why",),
     )
-    pool = make_pool(7, "zswapf", status="bounded", missed={"failures": 9}, since_ns=6)
+    scanned = {"scan_ns": 8, "kernel_pages": 90, "pages_compacted": 91}
+    classes = make_classes(statuses=("exact", "bounded", "unknown", "exact"))
+    pool = make_pool(
+        7,
+        "zswapf",
+        status="bounded",
+        classes=classes,
+        missed={"failures": 9},
+        since_ns=6,
+        **scanned,
+    )
     out = make_snapshot(pool, health=health).to_json()
     assert (out["schema"], out["time_ns"], out["mono_ns"]) == (1, TIME_NS, MONO_NS)
     assert out["kernel"] == dict(
@@ -112,7 +125,9 @@ def test_the_object_says_what_the_snapshot_says() -> None:
     values = ("bounded", 1, 2, 1, ["zs_malloc"], 3, 4, 5, ["why"])
     assert out["health"] == dict(zip(HEALTH_KEYS, values, strict=True))
     (told,) = out["pools"]
-    assert [told[key] for key in POOL_KEYS[:5]] == [7, "zswapf", "zswap", "bounded", 6]
+    assert [told[key] for key in POOL_KEYS[:6]] == [7, "zswapf", "zswap", "bounded", 6, 8]
+    assert (told["kernel_pages"], told["pages_compacted"]) == (90, 91)
+    assert [each["status"] for each in told["classes"]] == ["exact", "bounded", "unknown", "exact"]
     assert (told["pages"], told["zspages"], told["objects"]) == (10 + 600 + 12 + 1000, 1213, 2334)
     assert told["missed"] == {"failures": 9}
     assert list(told["counters"].values()) == [123_456, 123_056, 2, 789, 34, 5, 6, 70]
@@ -156,8 +171,9 @@ def test_what_nobody_counts_is_null() -> None:
 def test_zspages_are_listed_only_if_asked() -> None:
     """The list of zspages is a key of its own that is absent by default."""
     assert "zspage_list" not in make_pool().to_json()
-    listed = make_pool(zspage_list=make_zspages()).to_json()
-    assert list(listed) == [*POOL_KEYS, "zspage_list"]
+    listed = make_pool(zspage_list=make_zspages(), address=0xFFFF888000000A00).to_json()
+    assert list(listed) == [*POOL_KEYS, "address", "zspage_list"]
+    assert listed["address"] == "0xffff888000000a00"
     assert listed["zspage_list"] == [
         {
             "address": "0xffff888000001000",
@@ -168,6 +184,9 @@ def test_zspages_are_listed_only_if_asked() -> None:
             "pfns": [4097, 4242],
             "first_seen_ns": 11,
             "last_seen_ns": 21,
+            "freeobj": 3,
+            "locked": None,
+            "isolated": None,
         },
         {
             "address": "0xffff888000002000",
@@ -178,6 +197,9 @@ def test_zspages_are_listed_only_if_asked() -> None:
             "pfns": [],
             "first_seen_ns": 12,
             "last_seen_ns": 22,
+            "freeobj": None,
+            "locked": True,
+            "isolated": False,
         },
     ]
 

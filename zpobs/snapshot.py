@@ -35,11 +35,14 @@ class Kernel:
 class Health:
     """What the reader must know to trust the figures.
 
-    ``lost`` counts records that found the ring full, ``missed_runs`` probe
-    runs that the kernel skipped or that came unpaired (``missed_counting_runs``
-    of them of probes that do nothing but count), ``missed_hooks`` names
-    hooks that could not be attached, ``hooks`` those that are. ``reasons`` are
-    sentences, one for each thing that makes ``status`` less than exact.
+    ``scans`` counts rounds of scans over all pools; the last ended at
+    ``last_scan_ns``, wall-clock time. ``lost`` counts records that found the
+    ring full, ``missed_runs`` probe runs that the kernel skipped or that came
+    unpaired (``missed_counting_runs`` of them of probes that do nothing but
+    count), ``missed_hooks`` names hooks that could not be attached, ``hooks``
+    those that are. ``reasons`` are sentences, one for each thing that makes
+    ``status`` less than exact; where only scans tell anything one says so,
+    whatever the status.
     """
 
     status: Status
@@ -91,7 +94,7 @@ class ClassTable:
 
     All arrays have shape (C,), ``fullness`` has (C, groups): zspages in each
     fullness group. ``allocs``, ``frees`` and ``moves`` are None where no hook
-    counts them.
+    counts them. ``statuses`` has a status for each row.
     """
 
     index: Ints
@@ -104,7 +107,7 @@ class ClassTable:
     allocs: Ints | None
     frees: Ints | None
     moves: Ints | None
-    status: Status
+    statuses: tuple[Status, ...]
 
     @property
     def capacity(self) -> Ints:
@@ -135,7 +138,7 @@ class ClassTable:
                 "zspages": int(self.zspages[row]),
                 "objects": int(self.objects[row]),
                 "capacity": int(capacity[row]),
-                "status": self.status,
+                "status": self.statuses[row],
                 "fullness": self.fullness[row].tolist(),
                 "counters": {
                     name: None if column is None else int(column[row])
@@ -156,7 +159,10 @@ class ZspageTable:
 
     ``frames`` holds the page frame numbers of all zspages end to end;
     zspage i owns ``frames[frame_start[i]:frame_start[i + 1]]`` (``frame_start``
-    has shape (Z + 1,)); an empty span is a chain that is not known.
+    has shape (Z + 1,)); an empty span is a chain that is not known. ``freeobj``
+    is the first free slot, -1 if there is none or it is not known. ``scanned``:
+    a scan told the last state, and with it whether the zspage or one of its
+    pages was ``locked``, and a page ``isolated`` for migration.
     """
 
     address: npt.NDArray[np.uint64]
@@ -168,6 +174,10 @@ class ZspageTable:
     last_seen_ns: npt.NDArray[np.uint64]
     frame_start: Ints
     frames: npt.NDArray[np.uint64]
+    freeobj: Ints
+    scanned: npt.NDArray[np.bool_]
+    locked: npt.NDArray[np.bool_]
+    isolated: npt.NDArray[np.bool_]
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the ``zspage_list`` array of a pool."""
@@ -183,6 +193,10 @@ class ZspageTable:
             self.last_seen_ns.tolist(),
             start,
             start[1:],
+            self.freeobj.tolist(),
+            self.scanned.tolist(),
+            self.locked.tolist(),
+            self.isolated.tolist(),
             strict=False,
         )
         return [
@@ -195,15 +209,34 @@ class ZspageTable:
                 "pfns": frames[begin:end],
                 "first_seen_ns": first,
                 "last_seen_ns": last,
+                "freeobj": None if free < 0 else free,
+                "locked": locked if scanned else None,
+                "isolated": isolated if scanned else None,
             }
-            for address, index, inuse, fullness, huge, first, last, begin, end in rows
+            for (
+                address,
+                index,
+                inuse,
+                fullness,
+                huge,
+                first,
+                last,
+                begin,
+                end,
+                free,
+                scanned,
+                locked,
+                isolated,
+            ) in rows
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """One pool at one instant. ``since_ns`` is wall-clock time.
+    """One pool at one instant. ``since_ns`` and ``scan_ns`` are wall-clock time.
 
+    ``scan_ns`` is the end of its last scan; the kernel said then that it has
+    ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
     each of these may be up to so many higher.
     """
@@ -220,6 +253,10 @@ class PoolView:
     classes: ClassTable
     zspage_list: ZspageTable | None = None
     missed: Mapping[str, int] = field(default_factory=dict)
+    address: int = 0
+    scan_ns: int | None = None
+    kernel_pages: int | None = None
+    pages_compacted: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -229,14 +266,18 @@ class PoolView:
             "owner": self.owner,
             "status": self.status,
             "since_ns": self.since_ns,
+            "last_scan_ns": self.scan_ns,
             "pages": self.pages,
             "zspages": self.zspages,
             "objects": self.objects,
+            "kernel_pages": self.kernel_pages,
+            "pages_compacted": self.pages_compacted,
             "counters": self.counters.to_json(),
             "missed": dict(self.missed),
             "classes": self.classes.to_json(),
         }
         if self.zspage_list is not None:
+            out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()
         return out
 

@@ -56,7 +56,7 @@ def unknown_pool() -> Frame:
     health = make_health(
         "unknown", hooks=9, missed_hooks=("obj_malloc", "zs_malloc"), reasons=reasons
     )
-    classes = make_classes(allocs=None, frees=None, moves=None, status="unknown")
+    classes = make_classes(allocs=None, frees=None, moves=None, statuses=("unknown",) * 4)
     pool = make_pool(status="unknown", counters=UNCOUNTED, classes=classes)
     return make_snapshot(pool, health=health, kernel=replace(KERNEL, chain_size=0)), {}
 

@@ -18,14 +18,21 @@ class Coverage:
     ``hooks`` counts the attached ones and ``missed_hooks`` names the others.
     ``uncounted`` holds the names of :class:`zpobs.snapshot.Counters` fields that
     no attached hook counts; they are published as None. ``unseen`` holds
-    sentences, each naming state that a missing hook hides; any of them makes
-    every pool's status "unknown".
+    sentences, each naming state that a missing hook hides. With any of them, or
+    without hooks, only scans know: figures are those of the last scan.
+    ``why_no_hooks`` says why ``hooks`` is 0.
     """
 
     hooks: int
     missed_hooks: tuple[str, ...] = ()
     uncounted: frozenset[str] = frozenset()
     unseen: tuple[str, ...] = ()
+    why_no_hooks: str = ""
+
+    @property
+    def follows(self) -> bool:
+        """Whether the hooks tell of everything that happens."""
+        return self.hooks > 0 and not self.unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,8 @@ class PoolReading:
     """Counters of one live pool, summed over CPUs, the geometry word as it is.
 
     ``class_counters`` has shape (classes, CLASS_WORDS), ``pool_counters``
-    (POOL_WORDS,); both are None when the pool found no counter slot.
+    (POOL_WORDS,); both are None when the pool found no counter slot or is known
+    from scans alone.
     ``created`` tells that the pool's creation was witnessed; ``since_mono_ns``
     is when, or else when the pool was first met.
     """
@@ -74,3 +82,8 @@ class CountersReading:
     def loss(self) -> int:
         """Observations of zspages that can have been lost."""
         return self.ring_full + self.unpaired + self.missed_runs
+
+    @property
+    def missed(self) -> int:
+        """Probe runs that did not happen or told nothing."""
+        return self.missed_runs + self.missed_counting_runs + self.unpaired

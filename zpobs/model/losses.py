@@ -27,6 +27,14 @@ class LossHistory:
         self.last = reading
         return True
 
+    @property
+    def grew_ns(self) -> int:
+        """The time of the first reading that told all loss there is; 0 if there is none.
+
+        Nothing was lost after any time that is not before it.
+        """
+        return self._steps[-1][0] if self._steps else 0
+
     def since(self, mono_ns: int) -> int:
         """Return how many observations can have been lost after ``mono_ns``.
 

@@ -14,9 +14,10 @@ import numpy as np
 from zpobs.errors import RecordError
 from zpobs.model.arrays import U8, U16, U64, Bools, grown, unique_sorted
 from zpobs.model.inputs import CountersReading, CounterWords, PoolReading
+from zpobs.model.scans import CLASSES_MAX, ScanLedger
 from zpobs.snapshot import Owner
+from zpobs.wire import Words
 
-CLASSES_MAX = 512
 _SLOTS_MAX = 1 << 16
 _LOW_SERIAL = np.uint64(0xFFFF)
 # Destroyed pools that are remembered, so that a late record does not revive them.
@@ -25,7 +26,11 @@ _GONE_KEPT = 256
 
 @dataclass(slots=True)
 class Pool:
-    """One pool; ``since_ns`` is its creation or, if that was not seen, its first sign."""
+    """One pool; ``since_ns`` is its creation or, if that was not seen, its first sign.
+
+    ``scan_ns`` is the end of its last whole scan, None before the first, which
+    told ``kernel_pages`` and ``pages_compacted``.
+    """
 
     serial: int
     slot: int
@@ -34,6 +39,9 @@ class Pool:
     name: str = ""
     created: bool = False
     gone: bool = False
+    scan_ns: int | None = None
+    kernel_pages: int | None = None
+    pages_compacted: int | None = None
     class_counters: CounterWords | None = None
     pool_counters: CounterWords | None = None
 
@@ -50,9 +58,10 @@ class PoolDirectory:
 
     ``gone`` and ``deferred_ns`` (beginning of the newest deferred free) are by
     slot; ``chain_pages`` by slot and class: pages of a zspage, 0 while untold.
+    ``scans`` is what scans told, by slot and class too; ``alone``: without probes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
         self._by_serial: dict[int, Pool] = {}
         self._by_low_serial: U16 = np.zeros(1 << 16, dtype=np.uint16)
         self._serial: U64 = np.full(64, NO_SERIAL, dtype=np.uint64)
@@ -60,6 +69,7 @@ class PoolDirectory:
         self.gone: Bools = np.zeros(64, dtype=bool)
         self.deferred_ns: U64 = np.zeros(64, dtype=np.uint64)
         self.chain_pages: U8 = np.zeros((64, CLASSES_MAX), dtype=np.uint8)
+        self.scans = ScanLedger(64, alone=alone)
         # Whether any pool was destroyed, or deferred a free: most batches need not ask by row.
         self.any_gone = False
         self.any_deferred = False
@@ -97,6 +107,10 @@ class PoolDirectory:
         elif not pool.created:
             pool.since_ns = min(pool.since_ns, time_ns)
         return pool
+
+    def find(self, serial: int) -> Pool | None:
+        """Return the pool, None if it is unknown."""
+        return self._by_serial.get(serial)
 
     def create(self, serial: int, address: int, name: str, since_ns: int, created: bool) -> None:
         """Note what a creation record or a reading tells of a pool."""
@@ -141,6 +155,14 @@ class PoolDirectory:
         self.deferred_ns[slot] = max(int(self.deferred_ns[slot]), begin_ns)
         self.any_deferred = True
 
+    def scanned(self, record: Words) -> None:
+        """Take a SCANNED record."""
+        head, time_ns, _, pages, compacted, *_ = record.tolist()
+        pool = self.get(head >> 32, time_ns)
+        pool.scan_ns = time_ns
+        pool.kernel_pages = pages
+        pool.pages_compacted = compacted
+
     def forgettable(self) -> list[Pool]:
         """Return the destroyed pools beyond those that are remembered, oldest first."""
         gone = [pool for pool in self._by_serial.values() if pool.gone]
@@ -153,6 +175,7 @@ class PoolDirectory:
         self.gone[pool.slot] = False
         self.deferred_ns[pool.slot] = 0
         self.chain_pages[pool.slot] = 0
+        self.scans.forget(pool.slot)
         self._free_slots.append(pool.slot)
 
     def _new_slot(self, serial: int) -> int:
@@ -165,6 +188,7 @@ class PoolDirectory:
             self.gone = grown(self.gone, new)
             self.deferred_ns = grown(self.deferred_ns, new)
             self.chain_pages = grown(self.chain_pages, new)
+            self.scans.grow(new)
             self._free_slots = list(range(new - 1, old - 1, -1))
         slot = self._free_slots.pop()
         self._serial[slot] = serial

@@ -8,18 +8,24 @@ import numpy as np
 
 from zpobs import wire
 from zpobs.errors import RecordError
-from zpobs.model.arrays import I64, U64
-from zpobs.model.inputs import CountersReading, Coverage
+from zpobs.model.arrays import I64, U64, Bools
+from zpobs.model.inputs import Coverage
 from zpobs.model.losses import LossHistory
-from zpobs.model.pools import CLASSES_MAX, Pool, PoolDirectory
+from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.rows import (
     HUGE,
+    ISOLATED,
+    LOCKED,
+    NO_FREEOBJ,
+    SCANNED,
     STATE_CLASS_SHIFT,
     STATE_FULLNESS_SHIFT,
     STATE_INUSE_SHIFT,
     WHOLE_PARTS,
     ZspageRows,
 )
+from zpobs.model.scans import CLASSES_MAX, ScanLedger, ScanRounds
+from zpobs.model.trust import STATUSES, UNKNOWN, Judge, Verdict, loss_reasons
 from zpobs.snapshot import (
     ClassTable,
     Counters,
@@ -28,12 +34,9 @@ from zpobs.snapshot import (
     Kernel,
     PoolView,
     Snapshot,
-    Status,
     ZspageTable,
 )
 from zpobs.wire import Words
-
-_WORST: dict[Status, int] = {"exact": 0, "bounded": 1, "unknown": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ class _Sums:
     objects: I64
     fullness: I64
 
+    def at(self, place: int) -> _Sums:
+        """Return the sums of one pool, by class."""
+        return _Sums(self.zspages[place], self.objects[place], self.fullness[place])
+
     @classmethod
     def of(cls, live: _Live, pools: list[Pool], slots_end: int, groups: int) -> _Sums:
         if len(live.rows) and int(live.fullness.max()) >= groups:
@@ -103,59 +110,87 @@ class _Sums:
         )
 
 
+def _class_words(pool: Pool, scans: ScanLedger) -> I64:
+    """Return a pool's counters by class slot, geometry from wherever it was told."""
+    words = np.zeros((CLASSES_MAX, wire.CLASS_WORDS), dtype=np.int64)
+    if pool.class_counters is not None:
+        words[: len(pool.class_counters)] = pool.class_counters.astype(np.int64)
+    geometry = words[:, wire.CLASS_GEOMETRY]
+    own = slice(pool.slot * CLASSES_MAX, (pool.slot + 1) * CLASSES_MAX)
+    np.copyto(geometry, scans.geometry[own].astype(np.int64), where=geometry == 0)
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that a model knows."""
+
+    rows: ZspageRows
+    pools: PoolDirectory
+    losses: LossHistory
+    rounds: ScanRounds
+    events: Words
+
+
 class Publisher:
     """Makes snapshots for one kernel and coverage."""
 
-    def __init__(self, kernel: Kernel, coverage: Coverage) -> None:
+    def __init__(self, kernel: Kernel, coverage: Coverage, covered_ns: int = 0) -> None:
         self._kernel = kernel
         self._coverage = coverage
+        self._covered_ns = covered_ns
 
     def snapshot(
-        self,
-        *,
-        rows: ZspageRows,
-        pools: PoolDirectory,
-        losses: LossHistory,
-        events: Words,
-        time_ns: int,
-        mono_ns: int,
-        zspages: bool,
-        wanted: str | None,
+        self, known: Known, *, time_ns: int, mono_ns: int, zspages: bool, wanted: str | None
     ) -> Snapshot:
         """Return everything as of now; see :meth:`ShadowModel.snapshot`."""
-        shown = pools.live()
-        live = _Live.of(rows)
-        sums = _Sums.of(live, shown, pools.slots_end, self._kernel.fullness_groups)
-        views = []
+        shown = known.pools.live()
+        live = _Live.of(known.rows)
+        sums = _Sums.of(live, shown, known.pools.slots_end, self._kernel.fullness_groups)
+        changed = self._changed(known, live, shown, sums)
+        judge = self.judge(known.losses, known.pools.scans)
+        ago_ns = time_ns - mono_ns
+        views, verdicts = [], []
         for place, pool in enumerate(shown):
             if wanted is not None and wanted not in (pool.name, str(pool.serial)):
                 continue
-            status = self._status(pool, losses)
-            classes = self._classes(place, pool, pools, sums, status)
-            listed = _zspage_table(rows, live, pool) if zspages else None
+            own = sums.at(place)
+            geometry = _class_words(pool, known.pools.scans)[:, wire.CLASS_GEOMETRY]
+            index = np.flatnonzero((geometry != 0) | (own.zspages > 0))
+            verdict = judge.pool(pool, index, changed[place])
+            classes = self._classes(pool, known.pools, sums=own, index=index, verdict=verdict)
             view = PoolView(
                 id=pool.serial,
                 name=pool.name,
                 owner=pool.owner,
-                status=status,
-                since_ns=time_ns - (mono_ns - pool.since_ns),
+                status=STATUSES[verdict.level],
+                since_ns=ago_ns + pool.since_ns,
                 pages=int(classes.pages.sum()),
                 zspages=int(classes.zspages.sum()),
                 objects=int(classes.objects.sum()),
                 counters=self._counters(pool),
                 classes=classes,
-                zspage_list=listed,
-                missed=dict(losses.last.missed_counts) if losses.last else {},
+                zspage_list=_zspage_table(known.rows, live, pool) if zspages else None,
+                missed=dict(known.losses.last.missed_counts) if known.losses.last else {},
+                address=pool.address,
+                scan_ns=None if pool.scan_ns is None else ago_ns + pool.scan_ns,
+                kernel_pages=pool.kernel_pages,
+                pages_compacted=pool.pages_compacted,
             )
-            views.append((pool, view))
+            views.append(view)
+            verdicts.append(verdict)
         return Snapshot(
             time_ns=time_ns,
             mono_ns=mono_ns,
-            kernel=self._kernel_of([view for _, view in views]),
-            health=self._health(views, losses),
-            pools=tuple(view for _, view in views),
-            events=tuple(_event(record) for record in events),
+            kernel=self._kernel_of(views),
+            health=self._health(verdicts, judge, known, ago_ns),
+            pools=tuple(views),
+            events=tuple(_event(record) for record in known.events),
         )
+
+    def judge(self, losses: LossHistory, scans: ScanLedger) -> Judge:
+        """Return the judge of what is known now."""
+        return Judge(self._coverage, losses, scans, self._covered_ns)
 
     def _kernel_of(self, views: list[PoolView]) -> Kernel:
         """Return the kernel, its chain size told by a whole class table if nothing else tells it.
@@ -171,58 +206,59 @@ class Publisher:
         ]
         return replace(self._kernel, chain_size=max(longest, default=0))
 
-    def _status(self, pool: Pool, losses: LossHistory) -> Status:
-        if losses.last is None or self._coverage.unseen or not pool.created:
-            return "unknown"
-        return "bounded" if losses.since(pool.since_ns) else "exact"
+    def _changed(self, known: Known, live: _Live, shown: list[Pool], sums: _Sums) -> Bools:
+        """Return which classes are not as their last walk left them, shape (P, CLASSES_MAX)."""
+        scans = known.pools.scans
+        cells = np.array([pool.slot for pool in shown], dtype=np.int64)[:, None] * CLASSES_MAX
+        cells = cells + np.arange(CLASSES_MAX)
+        changed: Bools = sums.zspages != scans.zspages(cells, scans.capacity[cells])
+        changed |= sums.objects != scans.objects[cells]
+        if self._coverage.hooks:
+            key = live.slot * CLASSES_MAX + live.class_index
+            newer = known.rows.touched_ns(live.rows) > scans.end_ns.take(key)
+            changed |= np.bincount(key[newer], minlength=len(scans.end_ns))[cells] > 0
+        return changed
 
-    def _health(self, views: list[tuple[Pool, PoolView]], losses: LossHistory) -> Health:
-        last = losses.last
-        statuses: list[Status] = [view.status for _, view in views]
-        reasons = list(self._coverage.unseen)
-        if last is None:
-            reasons.append("the loss counters were not read yet")
-        reasons += [
-            f"pool {_label(pool)}: its creation was not seen"
-            for pool, _ in views
-            if not pool.created
-        ]
-        if "bounded" in statuses or any(losses.since(pool.since_ns) for pool, _ in views):
-            reasons += _loss_reasons(losses)
+    def _health(self, verdicts: list[Verdict], judge: Judge, known: Known, ago_ns: int) -> Health:
+        last, rounds = known.losses.last, known.rounds
+        levels = [judge.whole(rounds), *(verdict.level for verdict in verdicts)]
+        reasons = judge.reasons(rounds)
+        for verdict in verdicts:
+            reasons += verdict.reasons
+        if any(verdict.lossy for verdict in verdicts):
+            reasons += loss_reasons(last)
         if last is not None and last.untracked_pools:
             reasons.append(f"{last.untracked_pools} pools found no place in the probes' tables")
-            statuses.append("unknown")
-        if last is None or self._coverage.unseen:
-            statuses.append("unknown")
+            levels.append(UNKNOWN)
         if last is not None:
             reasons += [
                 f"{name} may be up to {count} higher: so many runs of its probe were skipped"
                 for name, count in last.missed_counts.items()
             ]
         return Health(
-            status=max(statuses, key=_WORST.__getitem__, default="exact"),
+            status=STATUSES[max(levels)],
             lost=last.ring_full if last else 0,
-            missed_runs=_missed_runs(last) if last else 0,
+            missed_runs=last.missed if last else 0,
             missed_counting_runs=last.missed_counting_runs if last else 0,
             missed_hooks=self._coverage.missed_hooks,
             hooks=self._coverage.hooks,
-            scans=0,
-            last_scan_ns=None,
+            scans=rounds.count,
+            last_scan_ns=ago_ns + rounds.end_ns if rounds.count else None,
             reasons=tuple(reasons),
         )
 
     def _classes(
-        self, place: int, pool: Pool, pools: PoolDirectory, sums: _Sums, status: Status
+        self, pool: Pool, pools: PoolDirectory, *, sums: _Sums, index: I64, verdict: Verdict
     ) -> ClassTable:
-        words = np.zeros((CLASSES_MAX, wire.CLASS_WORDS), dtype=np.int64)
-        if pool.class_counters is not None:
-            words[: len(pool.class_counters)] = pool.class_counters.astype(np.int64)
-        geometry = words[:, wire.CLASS_GEOMETRY]
-        index = np.flatnonzero((geometry != 0) | (sums.zspages[place] > 0))
-        geometry = geometry[index]
+        """Return the table of the classes of ``index``; ``sums`` are the pool's own."""
+        words = _class_words(pool, pools.scans)
+        geometry = words[index, wire.CLASS_GEOMETRY]
         pages = (geometry >> 48) & 0xFFFF
         # A class of which no reading told yet: births told its pages.
         told = pools.chain_pages[pool.slot, index].astype(np.int64)
+        stale = verdict.stale[index]
+        cells = pool.slot * CLASSES_MAX + index
+        scans = pools.scans
 
         def counted(name: str, word: int) -> I64 | None:
             if pool.class_counters is None or name in self._coverage.uncounted:
@@ -234,13 +270,15 @@ class Publisher:
             size=_frozen(geometry & 0xFFFFFFFF),
             objs_per_zspage=_frozen((geometry >> 32) & 0xFFFF),
             pages_per_zspage=_frozen(np.where(pages > 0, pages, told)),
-            zspages=_frozen(sums.zspages[place, index]),
-            objects=_frozen(sums.objects[place, index]),
-            fullness=_frozen(sums.fullness[place, index]),
+            zspages=_frozen(
+                np.where(stale, scans.zspages(cells, scans.capacity[cells]), sums.zspages[index])
+            ),
+            objects=_frozen(np.where(stale, scans.objects[cells], sums.objects[index])),
+            fullness=_frozen(sums.fullness[index]),
             allocs=counted("allocs", wire.CLASS_ALLOCS),
             frees=counted("frees", wire.CLASS_FREES),
             moves=counted("moves", wire.CLASS_MOVES),
-            status=status,
+            statuses=tuple(STATUSES[level] for level in verdict.levels[index].tolist()),
         )
 
     def _counters(self, pool: Pool) -> Counters:
@@ -266,26 +304,6 @@ class Publisher:
         )
 
 
-def _label(pool: Pool) -> str:
-    return f"{pool.serial} ({pool.name})" if pool.name else str(pool.serial)
-
-
-def _missed_runs(reading: CountersReading) -> int:
-    return reading.missed_runs + reading.missed_counting_runs + reading.unpaired
-
-
-def _loss_reasons(losses: LossHistory) -> list[str]:
-    last = losses.last
-    if last is None:
-        return []
-    told = (
-        (last.ring_full, "records found the ring full"),
-        (last.missed_runs, "probe runs were skipped by the kernel"),
-        (last.unpaired, "probe runs came without their entry or return"),
-    )
-    return [f"{count} {what}" for count, what in told if count]
-
-
 def _frozen(array: I64) -> I64:
     array = np.ascontiguousarray(array)
     array.setflags(write=False)
@@ -297,6 +315,12 @@ def _frozen_words(array: U64) -> U64:
     return array
 
 
+def _flagged(state: U64, flag: np.uint64) -> Bools:
+    out: Bools = (state & flag) != 0
+    out.setflags(write=False)
+    return out
+
+
 def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool) -> ZspageTable:
     """List a pool's live zspages by rising address."""
     at = np.flatnonzero(live.slot == pool.slot)
@@ -304,18 +328,24 @@ def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool) -> ZspageTable:
     own = live.rows[at]
     pages = rows.pages[own]
     known = np.where(rows.parts[own] == WHOLE_PARTS[pages], pages, 0).astype(np.int64)
-    huge = (rows.state[own] & HUGE) != 0
-    huge.setflags(write=False)
+    state = rows.state[own]
+    freeobj = rows.freeobj[own].astype(np.int64)
+    # A huge zspage in use keeps no link of free slots: what stands there is its content.
+    void = (freeobj == NO_FREEOBJ) | (((state & HUGE) != 0) & (live.inuse[at] > 0))
     return ZspageTable(
         address=_frozen_words(rows.address[own]),
         class_index=_frozen(live.class_index[at]),
         inuse=_frozen(live.inuse[at]),
         fullness=_frozen(live.fullness[at]),
-        huge=huge,
+        huge=_flagged(state, HUGE),
         first_seen_ns=_frozen_words(rows.first_ns[own]),
         last_seen_ns=_frozen_words(rows.time_ns[own]),
         frame_start=_frozen(np.concatenate([[0], np.cumsum(known)])),
         frames=_frozen_words(rows.arena.gather(rows.span[own], known)),
+        freeobj=_frozen(np.where(void, -1, freeobj)),
+        scanned=_flagged(state, SCANNED),
+        locked=_flagged(state, LOCKED),
+        isolated=_flagged(state, ISOLATED),
     )
 
 

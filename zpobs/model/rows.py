@@ -1,4 +1,4 @@
-"""What is known of each zspage: one row of columns each, 47 bytes without its frames.
+"""What is known of each zspage: one row of columns each, 49 bytes without its frames.
 
 The state word packs what a STATE record tells, low bits first:
 
@@ -17,6 +17,7 @@ from zpobs import wire
 from zpobs.model.arrays import (
     I64,
     U8,
+    U16,
     U32,
     U64,
     Bools,
@@ -33,7 +34,12 @@ STATE_INUSE_SHIFT = 32
 STATE_FLAGS_SHIFT = 48
 STATE_FULLNESS_SHIFT = 56
 HUGE = np.uint64(wire.FLAG_HUGE << STATE_FLAGS_SHIFT)
+SCANNED = np.uint64(wire.FLAG_SCANNED << STATE_FLAGS_SHIFT)
+LOCKED = np.uint64(wire.FLAG_LOCKED << STATE_FLAGS_SHIFT)
+ISOLATED = np.uint64(wire.FLAG_ISOLATED << STATE_FLAGS_SHIFT)
 LIVE = np.uint64(0x80 << STATE_FLAGS_SHIFT)
+# No slot is free, or which one is not known; slots have fewer than 16 bits.
+NO_FREEOBJ = 0xFFFF
 NEVER_NS = np.uint64(2**64 - 1)
 
 # By chain length: the parts that make it whole, one bit a FRAMES record.
@@ -48,8 +54,9 @@ class ZspageRows:
 
     ``time_ns`` is the time of the newest STATE or DEATH, 0 before the first.
     ``first_ns`` is the newest birth or death where ``born``, else the oldest
-    STATE. ``generation_ns``, ``span``, ``pages`` and ``parts`` are of the page
-    chain; ``pages`` 0 is none.
+    STATE; where a scan found the zspage gone it is the beginning of that scan.
+    ``freeobj`` is the first free slot or NO_FREEOBJ. ``generation_ns``,
+    ``span``, ``pages`` and ``parts`` are of the page chain; ``pages`` 0 is none.
     """
 
     def __init__(self) -> None:
@@ -58,6 +65,7 @@ class ZspageRows:
         self.state: U64 = np.zeros(64, dtype=np.uint64)
         self.first_ns: U64 = np.zeros(64, dtype=np.uint64)
         self.generation_ns: U64 = np.zeros(64, dtype=np.uint64)
+        self.freeobj: U16 = np.zeros(64, dtype=np.uint16)
         self.span: U32 = np.zeros(64, dtype=np.uint32)
         self.pages: U8 = np.zeros(64, dtype=np.uint8)
         self.parts: U8 = np.zeros(64, dtype=np.uint8)
@@ -128,6 +136,13 @@ class ZspageRows:
         void = (self.pages[rows] > 0) & (self.generation_ns[rows] < self.first_ns[rows])
         self.void_frames(rows[void])
 
+    def end_lives(self, rows: I64, time_ns: U64) -> None:
+        """Note that distinct rows hold nothing since some time before ``time_ns``, shape (n,)."""
+        self.state[rows] &= ~LIVE
+        self.born[rows] = False
+        self.first_ns[rows] = time_ns
+        self.void_frames(rows[self.generation_ns[rows] < time_ns])
+
     def first_seen(self, rows: I64, time_ns: U64) -> None:
         """Lower ``first_ns`` of rows without a witnessed birth to the oldest state seen."""
         unborn = ~self.born[rows]
@@ -151,6 +166,7 @@ _COLUMNS = (
     "time_ns",
     "state",
     "first_ns",
+    "freeobj",
     "generation_ns",
     "span",
     "pages",

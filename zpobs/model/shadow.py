@@ -14,19 +14,21 @@ import numpy as np
 
 from zpobs import wire
 from zpobs.errors import RecordError
-from zpobs.model.arrays import I64, U64, Bools
+from zpobs.model.arrays import I64, U16, U64, Bools
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.losses import LossHistory
-from zpobs.model.pools import CLASSES_MAX, Pool, PoolDirectory
-from zpobs.model.publish import Publisher
+from zpobs.model.pools import Pool, PoolDirectory
+from zpobs.model.publish import Known, Publisher
 from zpobs.model.rows import (
     LIVE,
+    NO_FREEOBJ,
     STATE_CLASS_SHIFT,
     STATE_FLAGS_SHIFT,
     STATE_INUSE_SHIFT,
     Tombstones,
     ZspageRows,
 )
+from zpobs.model.scans import CLASSES_MAX, ScanRounds
 from zpobs.snapshot import Kernel, Snapshot
 from zpobs.wire import Words
 
@@ -35,11 +37,14 @@ TOMBSTONE_NS = 5_000_000_000
 TOMBSTONE_ROWS = 1 << 17
 EVENTS_KEPT = 256
 
+_MARK_KINDS = np.zeros(256, dtype=bool)
+_MARK_KINDS[[wire.KIND_SCAN_BEGIN, wire.KIND_SCAN_END, wire.KIND_SCANNED]] = True
 _CONTROL_KINDS = np.zeros(256, dtype=bool)
 _CONTROL_KINDS[[wire.KIND_POOL_CREATED, wire.KIND_POOL_DESTROYED, wire.KIND_DEFERRED_FREE]] = True
 
 _SERIAL_SHIFT = np.uint64(32)
 _U32 = np.uint64(0xFFFFFFFF)
+_U16 = np.uint64(0xFFFF)
 # STATE and DEATH tell nothing in their last two words.
 _STATE_WORDS = 5
 
@@ -53,11 +58,14 @@ class ShadowModel:
 
     def __init__(self, kernel: Kernel, coverage: Coverage) -> None:
         self._rows = ZspageRows()
-        self._pools = PoolDirectory()
+        self._pools = PoolDirectory(alone=coverage.hooks == 0)
+        self._sweep_due = False
         self._tombstones = Tombstones(keep_ns=TOMBSTONE_NS, keep_rows=TOMBSTONE_ROWS)
         self._losses = LossHistory()
+        self._rounds = ScanRounds()
         self._events: Words = np.zeros((0, wire.RECORD_WORDS), dtype=np.uint64)
         self._newest_ns = 0
+        self._kernel = kernel
         self._publisher = Publisher(kernel, coverage)
 
     @property
@@ -72,6 +80,9 @@ class ShadowModel:
 
     def apply(self, words: Words) -> None:
         """Take a batch of records, shape (N, RECORD_WORDS), in ring order.
+
+        The records of a scan come in batches of their own: what a probe told is
+        applied before its SCAN_BEGIN or after its SCAN_END.
 
         Raise :class:`RecordError`, before anything changes, if a record is none of ours.
         """
@@ -88,6 +99,10 @@ class ShadowModel:
         if parts is not None:
             _check_frames(parts[wire.WORD_HEAD])
         self._newest_ns = max(self._newest_ns, int(words[:, wire.WORD_TIME].max()))
+        marks = None
+        if others:
+            marks = _records(words, _MARK_KINDS[kind])
+            self._begin_scans(marks)
         if states == len(words):
             self._take_states(np.ascontiguousarray(words.T[:_STATE_WORDS]))
         elif states:
@@ -95,8 +110,11 @@ class ShadowModel:
             self._take_states(words.T[:_STATE_WORDS].take(at, axis=1))
         if parts is not None:
             self._take_frames(parts)
-        if others:
-            self._take_events(_records(words, ~(is_state | is_frames)).T)
+        if marks is not None:
+            self._end_scans(marks)
+            if states + chains + marks.shape[1] < len(words):
+                events = ~(is_state | is_frames | _MARK_KINDS[kind])
+                self._take_events(_records(words, events).T)
         self._tombstones.expire(self._rows, self._newest_ns)
 
     def apply_counters(self, reading: CountersReading) -> None:
@@ -109,6 +127,33 @@ class ShadowModel:
             self._destroy(gone, reading.mono_ns)
         self._forget_pools()
 
+    def note_scan(self, begin_mono_ns: int, end_mono_ns: int, missing: tuple[str, ...]) -> None:
+        """Note a round of scans over all pools; ``missing`` holds a sentence for each not scanned.
+
+        Whatever the sentences of the last round tell makes the whole unknown.
+        """
+        self._rounds = ScanRounds(self._rounds.count + 1, begin_mono_ns, end_mono_ns, missing)
+        self._sweep()
+
+    def cover(self, coverage: Coverage) -> None:
+        """Note that other hooks are attached than before.
+
+        What scans told so far they need not have followed.
+        """
+        self._pools.scans.alone = coverage.hooks == 0
+        self._publisher = Publisher(self._kernel, coverage, self._newest_ns + 1)
+
+    def busy_classes(self, serial: int) -> list[int]:
+        """Return the indices of a pool's classes whose last walk was not verified."""
+        pool = self._pools.find(serial)
+        return [] if pool is None else self._pools.scans.busy(pool.slot)
+
+    @property
+    def unverified(self) -> bool:
+        """Whether another scan may make something exact that the last one could not."""
+        judge = self._publisher.judge(self._losses, self._pools.scans)
+        return any(judge.wants_scan(pool) for pool in self._pools.live())
+
     def snapshot(
         self, *, time_ns: int, mono_ns: int, zspages: bool = False, pool: str | None = None
     ) -> Snapshot:
@@ -117,19 +162,21 @@ class ShadowModel:
         ``zspages`` adds each pool's list of zspages; ``pool`` keeps only the
         pools of that name or id.
         """
+        self._sweep()
+        known = Known(self._rows, self._pools, self._losses, self._rounds, self._events)
         return self._publisher.snapshot(
-            rows=self._rows,
-            pools=self._pools,
-            losses=self._losses,
-            events=self._events,
-            time_ns=time_ns,
-            mono_ns=mono_ns,
-            zspages=zspages,
-            wanted=pool,
+            known, time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
         )
 
     def _take_states(self, columns: Words) -> None:
         """Take STATE and DEATH records, by column: shape (_STATE_WORDS, n)."""
+        scanned = _scanned(columns[0])
+        if scanned is not None and not self._pools.scans.alone:
+            # A dying zspage stands on its list for a moment yet, its death told already. If it
+            # is not dying a probe told that it is empty.
+            empty = scanned & ((columns[3] & _U32) == 0)
+            if empty.any():
+                columns, scanned = columns[:, ~empty], scanned[~empty]
         head, time_ns, address, word3, word4 = columns
         # Bytes are compared many at a time, words are not.
         death = np.flatnonzero(head.astype(np.uint8) == wire.KIND_DEATH)
@@ -141,7 +188,8 @@ class ShadowModel:
         slots = self._pools.slots(head >> _SERIAL_SHIFT, time_ns)
         state = _pack_states(head, slots, word3, word4)
         state[death] = slots[death]
-        revoked = self._revoked(slots, word3, time_ns)
+        freeobj = np.minimum(word3 >> np.uint64(32), NO_FREEOBJ).astype(np.uint16)
+        revoked = self._revoked(slots, word3, word4, time_ns)
         if revoked is not None:
             state[revoked] &= ~LIVE
         old_ns = table.time_ns.take(rows)
@@ -161,21 +209,29 @@ class ShadowModel:
         self._learn_chains(head[born], slots[born], word4[born])
         if some_late:
             kept = ~late
-            self._store_newest(rows[kept], time_ns[kept], state[kept])
+            self._store_newest(rows[kept], time_ns[kept], state[kept], freeobj[kept])
         else:
-            self._store_newest(rows, time_ns, state)
+            self._store_newest(rows, time_ns, state, freeobj)
+        if scanned is not None:
+            scanned &= table.time_ns.take(rows) == time_ns
+            at = np.flatnonzero(scanned)
+            cells = _cells(slots[at], word4[at])
+            inuse = (word3[at] & _U32).view(np.int64)
+            self._pools.scans.see(cells, inuse, time_ns[at], old_ns[at])
         self._bury(rows if revoked is not None else rows[death])
 
-    def _store_newest(self, rows: I64, time_ns: U64, state: U64) -> None:
+    def _store_newest(self, rows: I64, time_ns: U64, state: U64, freeobj: U16) -> None:
         """Store states, none older than its row; the last assignment to a row stays."""
         table = self._rows
         table.time_ns[rows] = time_ns
         # What stayed is the newest of each row if no record is newer than it.
         if not _rising(time_ns) and (table.time_ns.take(rows) < time_ns).any():
             order = np.argsort(time_ns, kind="stable")
-            rows, time_ns, state = rows[order], time_ns[order], state[order]
+            rows, time_ns = rows[order], time_ns[order]
+            state, freeobj = state[order], freeobj[order]
             table.time_ns[rows] = time_ns
         table.state[rows] = state
+        table.freeobj[rows] = freeobj
 
     def _see_unborn(self, rows: I64, time_ns: U64, boundary: Bools, old_ns: U64) -> None:
         """Note the oldest states of zspages whose birth was not seen."""
@@ -203,22 +259,67 @@ class ShadowModel:
         """Learn the pages of classes' zspages from births, which may tell them."""
         pages = (head >> np.uint64(24)).astype(np.uint8)
         told = pages > 0
-        where = slots * np.uint64(CLASSES_MAX) + class_index % np.uint64(CLASSES_MAX)
-        self._pools.chain_pages.reshape(-1)[where[told].astype(np.int64)] = pages[told]
+        where = _cells(slots[told], class_index[told])
+        self._pools.chain_pages.reshape(-1)[where] = pages[told]
 
-    def _revoked(self, slots: U64, inuse: U64, time_ns: U64) -> Bools | None:
+    def _revoked(self, slots: U64, inuse: U64, class_index: U64, time_ns: U64) -> Bools | None:
         """Return which states belong to zspages already known to be gone; None if no one asks.
 
-        Those are the zspages of destroyed pools, and those seen empty before
-        the beginning of a deferred free.
+        Those are the zspages of destroyed pools, those seen empty before the
+        beginning of a deferred free, and those seen before a scan that would
+        have found them.
         """
         pools = self._pools
-        if not (pools.any_gone or pools.any_deferred):
+        swept = bool(pools.scans.newest_swept_ns) and (
+            int(time_ns.min()) < pools.scans.newest_swept_ns
+        )
+        if not (pools.any_gone or pools.any_deferred or swept):
             return None
         index = slots.view(np.int64)
         revoked = pools.gone.take(index)
         revoked |= ((inuse & _U32) == 0) & (time_ns < pools.deferred_ns.take(index))
+        if swept:
+            revoked |= time_ns < pools.scans.swept_ns.take(_cells(slots, class_index))
         return revoked if revoked.any() else None
+
+    def _begin_scans(self, marks: Words) -> None:
+        """Take the SCAN_BEGIN among marks by column, shape (RECORD_WORDS, n)."""
+        begins = marks[:, marks[0].astype(np.uint8) == wire.KIND_SCAN_BEGIN]
+        if begins.shape[1]:
+            self._pools.scans.begin(self._cells_of(begins), begins)
+
+    def _end_scans(self, marks: Words) -> None:
+        """Take the SCAN_END and SCANNED among marks by column."""
+        kind = marks[0].astype(np.uint8)
+        ends = marks[:, kind == wire.KIND_SCAN_END]
+        if ends.shape[1]:
+            steady = ((ends[0] >> np.uint64(8)) & np.uint64(wire.FLAG_STEADY)) != 0
+            self._sweep_due |= self._pools.scans.end(self._cells_of(ends), steady, ends)
+        for record in marks[:, kind == wire.KIND_SCANNED].T:
+            self._pools.scanned(record)
+
+    def _cells_of(self, marks: Words) -> I64:
+        slots = self._pools.slots(marks[0] >> _SERIAL_SHIFT, marks[wire.WORD_TIME])
+        return _cells(slots, marks[3])
+
+    def _sweep(self) -> None:
+        """Bury the zspages that scans would have found and did not.
+
+        Records that come before this is done are judged by ``swept_ns`` alike, so
+        one pass over the rows serves many scans.
+        """
+        if not self._sweep_due:
+            return
+        self._sweep_due = False
+        table = self._rows
+        rows = table.live()
+        state = table.state[rows]
+        cells = _cells(state & _U16, (state >> np.uint64(STATE_CLASS_SHIFT)) & _U16)
+        swept_ns = self._pools.scans.swept_ns.take(cells)
+        gone = table.time_ns[rows] < swept_ns
+        rows, swept_ns = rows[gone], swept_ns[gone]
+        table.end_lives(rows, swept_ns)
+        self._tombstones.add(rows, np.maximum(table.touched_ns(rows), swept_ns))
 
     def _take_frames(self, columns: Words) -> None:
         """Take FRAMES records, by column: shape (RECORD_WORDS, n)."""
@@ -322,6 +423,20 @@ class ShadowModel:
 def _records(words: Words, chosen: Bools) -> Words:
     """Return the chosen records by column, shape (RECORD_WORDS, n)."""
     return words.T.take(np.flatnonzero(chosen), axis=1)
+
+
+def _scanned(head: U64) -> Bools | None:
+    """Return which STATE records a scan told, None if there are none."""
+    flags = (head >> np.uint64(8)).astype(np.uint8)
+    # A DEATH has no flags.
+    scanned = (flags & np.uint8(wire.FLAG_SCANNED)) != 0
+    return scanned if scanned.any() else None
+
+
+def _cells(slots: U64, class_index: U64) -> I64:
+    """Return the cell of each pool slot and class, as in :mod:`zpobs.model.scans`."""
+    cells = slots * np.uint64(CLASSES_MAX) + class_index % np.uint64(CLASSES_MAX)
+    return cells.view(np.int64)
 
 
 def _pack_states(head: U64, slots: U64, word3: U64, word4: U64) -> U64:

@@ -1,0 +1,149 @@
+"""What scans told of size classes: geometry, the kernel's own figures, how far to trust them.
+
+A walk of a class is *verified* if the scanner found it steady and the zspages
+that it told of are as many, and hold as many objects, as the class's own
+statistics say. Then no other zspage was in the class when the walk began: what
+was seen before and not in the walk is gone, and what comes late of before is
+void. Of any other walk nothing follows for zspages that it did not tell of.
+
+Without probes nothing ever tells of deaths. There a walk that told of nearly
+all zspages drops the others even if it is not verified: the figures are bounded
+then, but do not drift away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zpobs.model.arrays import I64, U64, Bools, grown
+from zpobs.wire import Words
+
+CLASSES_MAX = 512
+# No walk of the class is under way.
+_CLOSED_NS = np.uint64(2**64 - 1)
+# Without probes: of how many sixteenths of a class's zspages a walk must tell to drop the others.
+_NEARLY_ALL = 15
+
+
+class ScanLedger:
+    """Columns by cell: pool slot * CLASSES_MAX + class index.
+
+    ``geometry`` is as in the counters, 0 before the first walk. ``known_ns`` is
+    the beginning of the last verified walk, 0 if none. ``swept_ns``: zspages
+    not seen since then are gone. ``capacity`` and ``objects`` are the kernel's
+    figures at ``end_ns``, the end of the last walk, and ``verified`` whether
+    that one was. While a walk is under way ``verified`` is false.
+    """
+
+    def __init__(self, slots: int, *, alone: bool) -> None:
+        cells = slots * CLASSES_MAX
+        self.alone = alone
+        self.geometry: U64 = np.zeros(cells, dtype=np.uint64)
+        self.known_ns: U64 = np.zeros(cells, dtype=np.uint64)
+        self.swept_ns: U64 = np.zeros(cells, dtype=np.uint64)
+        self.end_ns: U64 = np.zeros(cells, dtype=np.uint64)
+        self.capacity: I64 = np.zeros(cells, dtype=np.int64)
+        self.objects: I64 = np.zeros(cells, dtype=np.int64)
+        self.verified: Bools = np.zeros(cells, dtype=bool)
+        self._begin_ns: U64 = np.full(cells, _CLOSED_NS)
+        self._seen: I64 = np.zeros(cells, dtype=np.int64)
+        self._seen_objects: I64 = np.zeros(cells, dtype=np.int64)
+        # The newest of swept_ns: batches that are newer altogether need not ask by record.
+        self.newest_swept_ns = 0
+
+    def begin(self, cells: I64, columns: Words) -> None:
+        """Take SCAN_BEGIN records by column; the last of a cell stays."""
+        self.geometry[cells] = columns[4]
+        self._begin_ns[cells] = columns[1]
+        self._seen[cells] = 0
+        self._seen_objects[cells] = 0
+        self.verified[cells] = False
+
+    def see(self, cells: I64, inuse: I64, time_ns: U64, former_ns: U64) -> None:
+        """Count zspages that a walk told of, shape (n,), no two alike.
+
+        ``former_ns`` is the time of what was known of each before: whatever is
+        of this very walk was counted already, or was told by a probe meanwhile.
+        """
+        begin_ns = self._begin_ns.take(cells)
+        fresh = (time_ns >= begin_ns) & (former_ns < begin_ns)
+        cells, inuse = cells[fresh], inuse[fresh]
+        seen = np.bincount(cells)
+        self._seen[: len(seen)] += seen
+        # Sums of at most 2^16 each stay exact in a double.
+        self._seen_objects[: len(seen)] += np.bincount(cells, weights=inuse).astype(np.int64)
+
+    def end(self, cells: I64, steady: Bools, columns: Words) -> bool:
+        """Take SCAN_END records by column; return whether any zspage may have to be swept."""
+        begin_ns = columns[4]
+        ours = begin_ns == self._begin_ns[cells]
+        cells, steady, columns = cells[ours], steady[ours], columns[:, ours]
+        begin_ns = columns[4]
+        capacity, objects = columns[5].astype(np.int64), columns[6].astype(np.int64)
+        zspages = self.zspages(cells, capacity)
+        seen = self._seen[cells]
+        verified = steady & (seen == zspages) & (self._seen_objects[cells] == objects)
+        self.end_ns[cells] = columns[1]
+        self.capacity[cells] = capacity
+        self.objects[cells] = objects
+        self.verified[cells] = verified
+        self._begin_ns[cells] = _CLOSED_NS
+        self.known_ns[cells[verified]] = begin_ns[verified]
+        swept = verified | (16 * seen >= _NEARLY_ALL * zspages) if self.alone else verified
+        if not swept.any():
+            return False
+        self.swept_ns[cells[swept]] = begin_ns[swept]
+        self.newest_swept_ns = max(self.newest_swept_ns, int(begin_ns[swept].max()))
+        return True
+
+    def zspages(self, cells: I64, capacity: I64) -> I64:
+        """Return how many zspages a capacity in objects is; -1 if that is no whole number."""
+        objs = ((self.geometry[cells] >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.int64)
+        count, rest = np.divmod(capacity, np.maximum(objs, 1))
+        return np.where((rest == 0) & (objs > 0), count, -1)
+
+    def busy(self, slot: int) -> list[int]:
+        """Return the indices of a pool's classes whose last walk was not verified."""
+        own = slice(slot * CLASSES_MAX, (slot + 1) * CLASSES_MAX)
+        found: list[int] = np.flatnonzero((self.end_ns[own] > 0) & ~self.verified[own]).tolist()
+        return found
+
+    def grow(self, slots: int) -> None:
+        """Make room for more pools."""
+        old = len(self.geometry)
+        for name in _COLUMNS:
+            setattr(self, name, grown(getattr(self, name), slots * CLASSES_MAX))
+        self._begin_ns[old:] = _CLOSED_NS
+
+    def forget(self, slot: int) -> None:
+        """Forget all that was told of a pool."""
+        own = slice(slot * CLASSES_MAX, (slot + 1) * CLASSES_MAX)
+        for name in _COLUMNS:
+            getattr(self, name)[own] = 0
+        self._begin_ns[own] = _CLOSED_NS
+
+
+_COLUMNS = (
+    "geometry",
+    "known_ns",
+    "swept_ns",
+    "end_ns",
+    "capacity",
+    "objects",
+    "verified",
+    "_begin_ns",
+    "_seen",
+    "_seen_objects",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRounds:
+    """How many rounds of scans over all pools there were, and what the last one did not reach."""
+
+    count: int = 0
+    begin_ns: int = 0
+    end_ns: int = 0
+    missing: tuple[str, ...] = ()
