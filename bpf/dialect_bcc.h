@@ -6,13 +6,16 @@
  *
  *   ZS_OFF_x, ZS_TYPE_x              place and unsigned type of a ZS_FIELD
  *   ZS_OFF_x, ZS_SHIFT_x, ZS_MASK_x  32-bit word and bits of a ZS_BITS
- *   ZS_SIZEOF_zspage, ZS_SIZEOF_page, ZS_CLASSES, ZS_RING_PAGES
- *   ZS_VMEMMAP_BASE                  address of the variable vmemmap_base, if it is known
- *   ZS_FORM_f                        FENTRY or KPROBE, for each function f to be hooked
+ *   ZS_SIZEOF_zspage, ZS_SIZEOF_page, ZS_CLASSES, ZS_FULLNESS_GROUPS
+ *   ZS_RING_PAGES, ZS_RING_BYTES     the size of zs_events, twice
+ *   ZS_VMEMMAP_BASE                  address of the descriptor of frame 0, 0 if unknown
+ *   ZS_FORM_f                        FENTRY, KPROBE or ABSENT, for each function f of all hooks
  *
  * Kernel pointers are u64 here: bcc rewrites every dereference of a pointer
  * that it believes to point into the kernel.
  */
+#define ZS_DIALECT bcc
+
 #include <uapi/linux/ptrace.h>
 
 #define ZS_GET(copy, name) (*(ZS_TYPE_##name *)((char *)(copy) + ZS_OFF_##name))
@@ -43,62 +46,77 @@ BPF_PERCPU_ARRAY(zs_last_malloc, u64, 1);
 /* Arguments of calls that have not returned yet, by stack pointer: kprobe form only. */
 BPF_HASH(zs_calls, u64, struct zs_arguments, 4096);
 
-static inline struct zs_pool_entry *pools_lookup(u64 pool)
+static __always_inline struct zs_pool_entry *pools_lookup(u64 pool)
 {
 	return zs_pools.lookup(&pool);
 }
 
-static inline int pools_insert(u64 pool, struct zs_pool_entry *entry)
+static __always_inline int pools_insert(u64 pool, struct zs_pool_entry *entry)
 {
 	return zs_pools.insert(&pool, entry);
 }
 
-static inline void pools_delete(u64 pool)
+static __always_inline void pools_delete(u64 pool)
 {
 	zs_pools.delete(&pool);
 }
 
-static inline int free_places_pop(u64 *place)
+static __always_inline int free_places_pop(u64 *place)
 {
 	/* bcc declares pop() to return a pointer, and makes it a helper's result. */
 	return (int)(long)zs_free_places.pop(place);
 }
 
-static inline struct zs_class_counters *class_counters_lookup(u32 at)
+static __always_inline struct zs_class_counters *class_counters_lookup(u32 at)
 {
 	return zs_class_counters.lookup(&at);
 }
 
-static inline struct zs_pool_counters *pool_counters_lookup(u32 at)
+static __always_inline struct zs_pool_counters *pool_counters_lookup(u32 at)
 {
 	return zs_pool_counters.lookup(&at);
 }
 
-static inline struct zs_loss_counters *loss_lookup(void)
+static __always_inline struct zs_loss_counters *loss_lookup(void)
 {
 	u32 at = 0;
 
 	return zs_loss.lookup(&at);
 }
 
-static inline u64 *last_malloc_lookup(void)
+static __always_inline u64 *last_malloc_lookup(void)
 {
 	u32 at = 0;
 
 	return zs_last_malloc.lookup(&at);
 }
 
-static inline struct zs_record *ring_reserve(void)
+static __always_inline struct zs_arguments *calls_lookup(u64 frame)
+{
+	return zs_calls.lookup(&frame);
+}
+
+static __always_inline void calls_store(u64 frame, struct zs_arguments *arguments)
+{
+	zs_calls.update(&frame, arguments);
+}
+
+static __always_inline void calls_delete(u64 frame)
+{
+	zs_calls.delete(&frame);
+}
+
+static __always_inline struct zs_record *ring_reserve(void)
 {
 	return zs_events.ringbuf_reserve(sizeof(struct zs_record));
 }
 
-static inline u64 ring_pending_bytes(void)
+static __always_inline u64 ring_pending_bytes(void)
 {
 	return zs_events.ringbuf_query(BPF_RB_AVAIL_DATA);
 }
 
-static inline void ring_submit(struct zs_record *record, u64 flags)
+static __always_inline void ring_submit(struct zs_record *record, u64 flags)
 {
 	zs_events.ringbuf_submit(record, flags);
 }
@@ -116,7 +134,7 @@ static inline void ring_submit(struct zs_record *record, u64 flags)
  * pointer that the verifier lets nobody calculate with; it is compiled inline,
  * and an argument that the function does not have reads as zero.
  */
-static inline u64 call_argument(void *ctx, u32 number)
+static __always_inline u64 call_argument(void *ctx, u32 number)
 {
 	u64 value = 0;
 
@@ -124,7 +142,7 @@ static inline u64 call_argument(void *ctx, u32 number)
 	return value;
 }
 
-static inline u64 call_result(void *ctx)
+static __always_inline u64 call_result(void *ctx)
 {
 	u64 value = 0;
 
@@ -145,36 +163,6 @@ static inline u64 call_result(void *ctx)
 			call_result(ctx));                                                         \
 		return 0;                                                                          \
 	}
-
-/*
- * A call is known by the place of its return address on the kernel stack: it
- * is unique among the calls that have not returned, nests as calls do, and
- * needs no task, so a function that runs inside itself is paired rightly.
- */
-static inline void call_begin(u64 frame, u64 first, u64 second, u64 third)
-{
-	struct zs_arguments arguments = {{first, second, third, 0}};
-	struct zs_loss_counters *loss = loss_lookup();
-
-	if (zs_calls.lookup(&frame) && loss)
-		loss->word[ZS_LOSS_UNPAIRED]++;
-	zs_calls.update(&frame, &arguments);
-}
-
-static inline int call_end(u64 frame, struct zs_arguments *arguments)
-{
-	struct zs_arguments *found = zs_calls.lookup(&frame);
-	struct zs_loss_counters *loss = loss_lookup();
-
-	if (!found) {
-		if (loss)
-			loss->word[ZS_LOSS_UNPAIRED]++;
-		return 0;
-	}
-	*arguments = *found;
-	zs_calls.delete(&frame);
-	return 1;
-}
 
 #define ZS_ENTRY_KPROBE(function, handler)                                                         \
 	int entry__##function(struct pt_regs *ctx)                                                 \
@@ -198,9 +186,10 @@ static inline int call_end(u64 frame, struct zs_arguments *arguments)
 		return 0;                                                                          \
 	}
 
-/* x86 calls push the return address; arm64 keeps it in a register. */
+/* A function that this kernel does not have, or that is not wanted. */
+#define ZS_ENTRY_ABSENT(function, handler)
+#define ZS_RETURN_ABSENT(function, handler)
+
 #if defined(__x86_64__) || defined(bpf_target_x86)
-#define ZS_RETURN_ADDRESS_BYTES 8
-#else
-#define ZS_RETURN_ADDRESS_BYTES 0
+#define ZS_CALL_PUSHES_ADDRESS 1
 #endif

@@ -2,7 +2,7 @@
 /*
  * The probes: kernel functions of mm/zsmalloc.c -> observations (zs_wire.h) and
  * per-CPU counters. Written once for two loaders: dialect_*.h supplies maps,
- * member access and the ON_ENTRY and ON_RETURN forms.
+ * member access, and ON_ENTRY and ON_RETURN, which make the programs.
  *
  * A zspage's state is read, and its record reserved, while the class lock
  * (before 6.12: the pool lock) is held, so records of one zspage stand in the
@@ -11,12 +11,54 @@
  * tells of events, and zs_page_migrate of the page chain, see there.
  */
 
+/* bcc gets one text, in which its dialect stands before this. */
+#ifndef ZS_DIALECT
+#include "dialect_core.h"
+#endif
+
 struct zspage_copy {
 	u64 word[8];
 };
 
+/* x86 calls push the return address; arm64 keeps it in a register. */
+#ifdef ZS_CALL_PUSHES_ADDRESS
+#define ZS_RETURN_ADDRESS_BYTES 8
+#else
+#define ZS_RETURN_ADDRESS_BYTES 0
+#endif
+
+/*
+ * A call is known by the place of its return address on the kernel stack: it
+ * is unique among the calls that have not returned, nests as calls do, and
+ * needs no task, so a function that runs inside itself is paired rightly.
+ */
+static __always_inline void call_begin(u64 frame, u64 first, u64 second, u64 third)
+{
+	struct zs_arguments arguments = {{first, second, third, 0}};
+	struct zs_loss_counters *loss = loss_lookup();
+
+	if (calls_lookup(frame) && loss)
+		loss->word[ZS_LOSS_UNPAIRED]++;
+	calls_store(frame, &arguments);
+}
+
+static __always_inline int call_end(u64 frame, struct zs_arguments *arguments)
+{
+	struct zs_arguments *found = calls_lookup(frame);
+	struct zs_loss_counters *loss = loss_lookup();
+
+	if (!found) {
+		if (loss)
+			loss->word[ZS_LOSS_UNPAIRED]++;
+		return 0;
+	}
+	*arguments = *found;
+	calls_delete(frame);
+	return 1;
+}
+
 /* One read for the whole descriptor: a helper call costs more than its bytes. */
-static inline int zspage_read(struct zspage_copy *copy, u64 zspage)
+static __always_inline int zspage_read(struct zspage_copy *copy, u64 zspage)
 {
 	return bpf_probe_read_kernel(copy, ZS_SIZEOF_zspage, (void *)zspage);
 }
@@ -25,14 +67,14 @@ static inline int zspage_read(struct zspage_copy *copy, u64 zspage)
  * remove_zspage() leaves a list node that points to itself; a zspage that was
  * never inserted has a node of zeros (6.12 on) or one that points to itself.
  */
-static inline int zspage_off_list(struct zspage_copy *copy, u64 zspage)
+static __always_inline int zspage_off_list(struct zspage_copy *copy, u64 zspage)
 {
 	u64 next = ZS_GET(copy, zspage_list);
 
 	return next == 0 || next == zspage + ZS_OFFSET(zspage_list);
 }
 
-static inline void count_loss(u32 what)
+static __always_inline void count_loss(u32 what)
 {
 	struct zs_loss_counters *loss = loss_lookup();
 
@@ -40,7 +82,7 @@ static inline void count_loss(u32 what)
 		__sync_fetch_and_add(&loss->word[what & 1], 1);
 }
 
-static inline struct zs_record *record_begin(u64 head, u64 time_ns, u64 subject)
+static __always_inline struct zs_record *record_begin(u64 head, u64 time_ns, u64 subject)
 {
 	struct zs_record *record = ring_reserve();
 
@@ -55,15 +97,15 @@ static inline struct zs_record *record_begin(u64 head, u64 time_ns, u64 subject)
 }
 
 /* The reader looks on a clock of its own; wake it early only when the ring fills. */
-static inline void record_end(struct zs_record *record)
+static __always_inline void record_end(struct zs_record *record)
 {
 	u64 pending_bytes = ring_pending_bytes();
 
-	ring_submit(record, pending_bytes >= ZS_RING_PAGES * 1024ULL ? BPF_RB_FORCE_WAKEUP
-								     : BPF_RB_NO_WAKEUP);
+	ring_submit(record,
+		    pending_bytes >= ZS_RING_BYTES / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
-static inline void record_words(u64 head, u64 subject, u64 third, u64 fourth, u64 fifth)
+static __always_inline void record_words(u64 head, u64 subject, u64 third, u64 fourth, u64 fifth)
 {
 	struct zs_record *record = record_begin(head, bpf_ktime_get_ns(), subject);
 
@@ -76,39 +118,28 @@ static inline void record_words(u64 head, u64 subject, u64 third, u64 fourth, u6
 	record_end(record);
 }
 
-static inline u64 record_head(u32 kind, u32 flags, u32 a, u32 b, u32 serial)
+static __always_inline u64 record_head(u32 kind, u32 flags, u32 a, u32 b, u32 serial)
 {
 	return kind | flags << 8 | a << 16 | (u64)b << 24 | (u64)serial << 32;
 }
 
-/* Without vmemmap_base's address frames stay unknown: chains are not told, migrations say 0. */
-#ifdef ZS_VMEMMAP_BASE
-#define ZS_FRAMES_KNOWN 1
-static inline u64 frame_of(u64 zpdesc)
+/* Without the base of all descriptors frames stay unknown: chains are not told, migrations say 0.
+ */
+static __always_inline u64 frame_of(u64 zpdesc)
 {
-	u64 base = 0;
-
-	bpf_probe_read_kernel(&base, sizeof(base), (void *)ZS_VMEMMAP_BASE);
-	return (zpdesc - base) / ZS_SIZEOF_page;
+	return ZS_VMEMMAP_BASE ? (zpdesc - ZS_VMEMMAP_BASE) / ZS_SIZEOF_page : 0;
 }
-#else
-#define ZS_FRAMES_KNOWN 0
-static inline u64 frame_of(u64 zpdesc)
-{
-	return 0;
-}
-#endif
 
 /* ---- pools ---------------------------------------------------------------- */
 
-static inline void pool_read_name(u64 pool, struct zs_pool_entry *entry)
+static __always_inline void pool_read_name(u64 pool, struct zs_pool_entry *entry)
 {
 	u64 name = ZS_READ(zs_pool_name, pool);
 
 	bpf_probe_read_kernel_str(entry->name, sizeof(entry->name), (void *)name);
 }
 
-static inline void pool_record(u64 pool, struct zs_pool_entry *entry)
+static __always_inline void pool_record(u64 pool, struct zs_pool_entry *entry)
 {
 	u32 flags = entry->late ? ZS_FLAG_LATE : 0;
 	struct zs_record *record;
@@ -122,7 +153,7 @@ static inline void pool_record(u64 pool, struct zs_pool_entry *entry)
 	record_end(record);
 }
 
-static inline void pool_register(u64 pool, u64 late)
+static __always_inline void pool_register(u64 pool, u64 late)
 {
 	struct zs_pool_entry entry = {};
 	u64 place = 0;
@@ -144,7 +175,7 @@ static inline void pool_register(u64 pool, u64 late)
 }
 
 /* The entry of a pool that may be on its way out: never registers. */
-static inline struct zs_pool_entry *pool_find(u64 pool)
+static __always_inline struct zs_pool_entry *pool_find(u64 pool)
 {
 	struct zs_pool_entry *entry = pools_lookup(pool);
 
@@ -152,7 +183,7 @@ static inline struct zs_pool_entry *pool_find(u64 pool)
 }
 
 /* The entry of a pool that is in use, met here for the first time or not. */
-static inline struct zs_pool_entry *pool_enter(u64 pool)
+static __always_inline struct zs_pool_entry *pool_enter(u64 pool)
 {
 	struct zs_pool_entry *entry = pools_lookup(pool);
 
@@ -165,7 +196,7 @@ static inline struct zs_pool_entry *pool_enter(u64 pool)
 	return pool_find(pool);
 }
 
-static inline u64 pool_class(u64 pool, u32 index)
+static __always_inline u64 pool_class(u64 pool, u32 index)
 {
 	u64 size_class = 0;
 
@@ -174,7 +205,7 @@ static inline u64 pool_class(u64 pool, u32 index)
 	return size_class;
 }
 
-static inline void pool_count(struct zs_pool_entry *entry, u32 what, u64 amount)
+static __always_inline void pool_count(struct zs_pool_entry *entry, u32 what, u64 amount)
 {
 	struct zs_pool_counters *counters = pool_counters_lookup(entry->slot);
 
@@ -184,7 +215,7 @@ static inline void pool_count(struct zs_pool_entry *entry, u32 what, u64 amount)
 
 /* ---- zspages -------------------------------------------------------------- */
 
-static inline u64 class_geometry(u64 size_class)
+static __always_inline u64 class_geometry(u64 size_class)
 {
 	u64 size = ZS_READ(size_class_size, size_class);
 	u64 objs = ZS_READ(size_class_objs_per_zspage, size_class);
@@ -193,14 +224,14 @@ static inline u64 class_geometry(u64 size_class)
 	return (size & 0xffffffff) | (objs & 0xffff) << 32 | pages << 48;
 }
 
-static inline struct zs_class_counters *class_find(struct zs_pool_entry *entry, u32 index)
+static __always_inline struct zs_class_counters *class_find(struct zs_pool_entry *entry, u32 index)
 {
 	if (index >= ZS_CLASSES)
 		return 0;
 	return class_counters_lookup((entry->slot & (ZS_POOLS_MAX - 1)) * ZS_CLASSES + index);
 }
 
-static inline void class_learn(struct zs_pool_entry *entry, u32 index, u64 size_class)
+static __always_inline void class_learn(struct zs_pool_entry *entry, u32 index, u64 size_class)
 {
 	struct zs_class_counters *counters = class_find(entry, index);
 
@@ -209,7 +240,7 @@ static inline void class_learn(struct zs_pool_entry *entry, u32 index, u64 size_
 }
 
 /* Preemption is off at every caller: a plain addition is enough. */
-static inline u64 class_count(struct zs_pool_entry *entry, u64 pool, u32 index, u32 what)
+static __always_inline u64 class_count(struct zs_pool_entry *entry, u64 pool, u32 index, u32 what)
 {
 	struct zs_class_counters *counters = class_find(entry, index);
 
@@ -221,7 +252,8 @@ static inline u64 class_count(struct zs_pool_entry *entry, u64 pool, u32 index, 
 	return counters->word[ZS_CLASS_GEOMETRY];
 }
 
-static inline void state_record(struct zspage_copy *copy, u64 zspage, u64 head, u64 time_ns)
+static __always_inline void state_record(struct zspage_copy *copy, u64 zspage, u64 head,
+					 u64 time_ns)
 {
 	struct zs_record *record = record_begin(head, time_ns, zspage);
 
@@ -234,7 +266,7 @@ static inline void state_record(struct zspage_copy *copy, u64 zspage, u64 head, 
 	record_end(record);
 }
 
-static inline void state_observed(struct zspage_copy *copy, u64 zspage, u32 serial)
+static __always_inline void state_observed(struct zspage_copy *copy, u64 zspage, u32 serial)
 {
 	u64 head = record_head(ZS_KIND_STATE, ZS_GET_BITS(copy, zspage_huge) ? ZS_FLAG_HUGE : 0,
 			       ZS_GET_BITS(copy, zspage_fullness), 0, serial);
@@ -243,13 +275,13 @@ static inline void state_observed(struct zspage_copy *copy, u64 zspage, u32 seri
 }
 
 /* The chain from its first descriptor on, four frames a record, one time for all. */
-static inline void frames_observed(struct zspage_copy *copy, u64 zspage, u32 pages, u32 serial,
-				   u64 time_ns)
+static __always_inline void frames_observed(struct zspage_copy *copy, u64 zspage, u32 pages,
+					    u32 serial, u64 time_ns)
 {
 	u64 zpdesc = ZS_GET(copy, zspage_first);
 	u32 first, at;
 
-	if (!ZS_FRAMES_KNOWN)
+	if (!ZS_VMEMMAP_BASE)
 		return;
 #pragma unroll
 	for (first = 0; first < ZS_CHAIN_MAX; first += ZS_FRAMES_PER_RECORD) {
@@ -284,14 +316,15 @@ static inline void frames_observed(struct zspage_copy *copy, u64 zspage, u32 pag
  * insert_zspage() is about to store it; nothing that could be hooked follows
  * under the lock.
  */
-static inline u32 newborn_fullness(u64 objs_per_zspage)
+static __always_inline u32 newborn_fullness(u64 objs_per_zspage)
 {
 	if (objs_per_zspage == 1)
 		return ZS_FULLNESS_GROUPS - 1;
 	return objs_per_zspage ? 100 / (u32)objs_per_zspage / 10 + 1 : 1;
 }
 
-static inline void birth_observed(struct zspage_copy *copy, u64 zspage, u64 geometry, u32 serial)
+static __always_inline void birth_observed(struct zspage_copy *copy, u64 zspage, u64 geometry,
+					   u32 serial)
 {
 	u64 time_ns = bpf_ktime_get_ns();
 	u32 pages = geometry >> 48;
@@ -308,13 +341,12 @@ static inline void birth_observed(struct zspage_copy *copy, u64 zspage, u64 geom
 
 /* ---- hooks ---------------------------------------------------------------- */
 
-#ifdef ZS_FORM_obj_malloc
 /*
  * obj_malloc(pool, zspage, handle): an allocation or, when the zspage is off
  * its list and not empty, a compaction that moves an object into it. The first
  * object of a zspage that was on no list is its birth.
  */
-static inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u64 result)
+static __always_inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u64 result)
 {
 	struct zs_pool_entry *entry = pool_enter(pool);
 	struct zspage_copy copy = {};
@@ -337,15 +369,14 @@ static inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u64 result)
 		*last_malloc = zspage;
 }
 ON_RETURN(obj_malloc, obj_malloc_done)
-#endif
 
-#ifdef ZS_FORM_fix_fullness_group
 /*
  * fix_fullness_group(class, zspage): the end of every allocation into a zspage
  * that existed, and of every free. Which of the two is known by the obj_malloc
  * that went before it on this CPU under the same lock.
  */
-static inline void fix_fullness_group_done(u64 size_class, u64 zspage, u64 unused, u64 result)
+static __always_inline void fix_fullness_group_done(u64 size_class, u64 zspage, u64 unused,
+						    u64 result)
 {
 	u64 *last_malloc = last_malloc_lookup();
 	struct zspage_copy copy = {};
@@ -365,11 +396,9 @@ static inline void fix_fullness_group_done(u64 size_class, u64 zspage, u64 unuse
 	state_observed(&copy, zspage, entry->serial);
 }
 ON_RETURN(fix_fullness_group, fix_fullness_group_done)
-#endif
 
-#ifdef ZS_FORM_putback_zspage
 /* putback_zspage(class, zspage): compaction is done with a source or a destination. */
-static inline void putback_zspage_done(u64 size_class, u64 zspage, u64 unused, u64 result)
+static __always_inline void putback_zspage_done(u64 size_class, u64 zspage, u64 unused, u64 result)
 {
 	struct zspage_copy copy = {};
 	struct zs_pool_entry *entry;
@@ -381,9 +410,8 @@ static inline void putback_zspage_done(u64 size_class, u64 zspage, u64 unused, u
 		state_observed(&copy, zspage, entry->serial);
 }
 ON_RETURN(putback_zspage, putback_zspage_done)
-#endif
 
-static inline void death_observed(u64 zspage)
+static __always_inline void death_observed(u64 zspage)
 {
 	struct zspage_copy copy = {};
 	struct zs_pool_entry *entry;
@@ -396,32 +424,27 @@ static inline void death_observed(u64 zspage)
 			     ZS_GET_BITS(&copy, zspage_class), 0);
 }
 
-#ifdef ZS_FORM_trylock_zspage
 /* trylock_zspage(zspage) == 1: all pages are locked; both callers now free it. */
-static inline void trylock_zspage_done(u64 zspage, u64 unused, u64 unused_too, u64 result)
+static __always_inline void trylock_zspage_done(u64 zspage, u64 unused, u64 unused_too, u64 result)
 {
 	if ((u32)result == 1)
 		death_observed(zspage);
 }
 ON_RETURN(trylock_zspage, trylock_zspage_done)
-#endif
 
-#ifdef ZS_FORM___free_zspage
 /* __free_zspage(pool, class, zspage): every death, where it is not inlined. */
-static inline void free_zspage_begun(u64 pool, u64 size_class, u64 zspage)
+static __always_inline void free_zspage_begun(u64 pool, u64 size_class, u64 zspage)
 {
 	death_observed(zspage);
 }
 ON_ENTRY(__free_zspage, free_zspage_begun)
-#endif
 
-#ifdef ZS_FORM_async_free_zspage
 /*
  * async_free_zspage(work) frees every zspage that stood in group 0 when it
  * looked, waiting for page locks: the deaths that trylock_zspage() refused.
  * The work item of a pool never runs twice at one time.
  */
-static inline void async_free_begun(u64 work, u64 unused, u64 unused_too)
+static __always_inline void async_free_begun(u64 work, u64 unused, u64 unused_too)
 {
 	struct zs_pool_entry *entry = pool_find(work - ZS_OFFSET(zs_pool_free_work));
 
@@ -430,7 +453,7 @@ static inline void async_free_begun(u64 work, u64 unused, u64 unused_too)
 }
 ON_ENTRY(async_free_zspage, async_free_begun)
 
-static inline void async_free_done(u64 work, u64 unused, u64 unused_too, u64 result)
+static __always_inline void async_free_done(u64 work, u64 unused, u64 unused_too, u64 result)
 {
 	u64 pool = work - ZS_OFFSET(zs_pool_free_work);
 	struct zs_pool_entry *entry = pool_find(pool);
@@ -440,9 +463,7 @@ static inline void async_free_done(u64 work, u64 unused, u64 unused_too, u64 res
 			     entry->deferred_begin_ns, 0, 0);
 }
 ON_RETURN(async_free_zspage, async_free_done)
-#endif
 
-#ifdef ZS_FORM_zs_page_migrate
 /*
  * zs_page_migrate(new, old, mode): on success the new page belongs to the
  * zspage and is still locked by the caller, so the zspage cannot die before
@@ -453,7 +474,7 @@ ON_RETURN(async_free_zspage, async_free_done)
  * while this walks it. The time is taken before the walk: whoever changed the
  * chain last tells all of it, with a later time, and the newest chain counts.
  */
-static inline void zs_page_migrate_done(u64 new_page, u64 old_page, u64 mode, u64 result)
+static __always_inline void zs_page_migrate_done(u64 new_page, u64 old_page, u64 mode, u64 result)
 {
 	s64 error = (s32)result;
 	u64 time_ns = bpf_ktime_get_ns();
@@ -478,9 +499,8 @@ static inline void zs_page_migrate_done(u64 new_page, u64 old_page, u64 mode, u6
 			entry->serial, time_ns);
 }
 ON_RETURN(zs_page_migrate, zs_page_migrate_done)
-#endif
 
-static inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
+static __always_inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
 {
 	entry->run_begin_ns = bpf_ktime_get_ns();
 	entry->run_moves = 0;
@@ -488,20 +508,19 @@ static inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
 	record_words(record_head(ZS_KIND_COMPACT_BEGIN, 0, 0, 0, entry->serial), pool, 0, 0, 0);
 }
 
-static inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
+static __always_inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
 {
 	pool_count(entry, ZS_POOL_COMPACTIONS, 1);
 	record_words(record_head(ZS_KIND_COMPACT_END, 0, 0, 0, entry->serial), pool,
 		     entry->run_moves, entry->run_pages, entry->run_begin_ns);
 }
 
-#ifdef ZS_FORM___zs_compact
 /*
  * __zs_compact(pool, class), once a class from the largest down, from the
  * sysfs file and from the shrinker alike: zs_compact() itself is inlined into
  * the shrinker. A pool has one run at a time (compaction_in_progress).
  */
-static inline void zs_compact_class_begun(u64 pool, u64 size_class, u64 unused)
+static __always_inline void zs_compact_class_begun(u64 pool, u64 size_class, u64 unused)
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
@@ -510,7 +529,8 @@ static inline void zs_compact_class_begun(u64 pool, u64 size_class, u64 unused)
 }
 ON_ENTRY(__zs_compact, zs_compact_class_begun)
 
-static inline void zs_compact_class_done(u64 pool, u64 size_class, u64 unused, u64 pages_freed)
+static __always_inline void zs_compact_class_done(u64 pool, u64 size_class, u64 unused,
+						  u64 pages_freed)
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
@@ -522,11 +542,9 @@ static inline void zs_compact_class_done(u64 pool, u64 size_class, u64 unused, u
 		compaction_ended(pool, entry);
 }
 ON_RETURN(__zs_compact, zs_compact_class_done)
-#endif
 
-#ifdef ZS_FORM_zs_compact
 /* zs_compact(pool), where it is one function for all triggers. */
-static inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
+static __always_inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
@@ -535,7 +553,7 @@ static inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
 }
 ON_ENTRY(zs_compact, zs_compact_begun)
 
-static inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too, u64 pages_freed)
+static __always_inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too, u64 pages_freed)
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
@@ -546,11 +564,9 @@ static inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too, u64 pag
 	compaction_ended(pool, entry);
 }
 ON_RETURN(zs_compact, zs_compact_done)
-#endif
 
-#ifdef ZS_FORM_zs_malloc
 /* zs_malloc(pool, size, ...): only failures; obj_malloc() tells the rest. */
-static inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)
+static __always_inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)
 {
 	struct zs_pool_entry *entry;
 
@@ -564,9 +580,8 @@ static inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)
 		     0);
 }
 ON_RETURN(zs_malloc, zs_malloc_done)
-#endif
 
-static inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
+static __always_inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
 {
 	if (entry->serial)
 		record_words(record_head(ZS_KIND_POOL_DESTROYED, 0, entry->slot, 0, entry->serial),
@@ -574,12 +589,11 @@ static inline void pool_gone(u64 pool, struct zs_pool_entry *entry)
 	pools_delete(pool);
 }
 
-#ifdef ZS_FORM_zs_create_pool
 /*
  * zs_create_pool(name): its owner does not have the pool yet, so all that is
  * done with it is seen. (The shrinker may have met it: it is empty all the same.)
  */
-static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64 pool)
+static __always_inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64 pool)
 {
 	struct zs_pool_entry *entry;
 	u32 index;
@@ -602,15 +616,13 @@ static inline void zs_create_pool_done(u64 name, u64 unused, u64 unused_too, u64
 	}
 }
 ON_RETURN(zs_create_pool, zs_create_pool_done)
-#endif
 
-#ifdef ZS_FORM_zs_destroy_pool
 /*
  * zs_destroy_pool(pool), at entry: at its return the address may already be
  * another pool's. Its owner has freed all objects by now; what the deferred
  * worker still frees belongs to a pool that is gone.
  */
-static inline void zs_destroy_pool_begun(u64 pool, u64 unused, u64 unused_too)
+static __always_inline void zs_destroy_pool_begun(u64 pool, u64 unused, u64 unused_too)
 {
 	struct zs_pool_entry *entry = pools_lookup(pool);
 
@@ -618,4 +630,3 @@ static inline void zs_destroy_pool_begun(u64 pool, u64 unused, u64 unused_too)
 		pool_gone(pool, entry);
 }
 ON_ENTRY(zs_destroy_pool, zs_destroy_pool_begun)
-#endif

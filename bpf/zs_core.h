@@ -47,6 +47,27 @@ typedef void *zs_ptr;
 #define ZS_WIDTH_ptr_array u64
 #define ZS_WIDTH_record_array u64
 
+/*
+ * A load of a whole number may take its relocation itself, of which libbpf then
+ * mends the width. What stands for a larger member must not be mended.
+ */
+#define ZS_SEPARATE_u32(at)
+#define ZS_SEPARATE_u64(at)
+#define ZS_SEPARATE_ptr(at)
+#define ZS_SEPARATE_atomic(at) barrier_var(at)
+#define ZS_SEPARATE_record(at) barrier_var(at)
+#define ZS_SEPARATE_ptr_array(at) barrier_var(at)
+#define ZS_SEPARATE_record_array(at) barrier_var(at)
+
+#define ZS_GETTER(name, type)                                                                      \
+	static __always_inline u64 zs_get_##name(const void *copy)                                 \
+	{                                                                                          \
+		u64 at = zs_at_##name();                                                           \
+                                                                                                   \
+		ZS_SEPARATE_##type(at);                                                            \
+		return *(const zs_width_##name *)((const char *)copy + at);                        \
+	}
+
 #define ZS_FLAVOR(name, structure, type, member)                                                   \
 	struct structure##___##name {                                                              \
 		ZS_DECLARE_##type(member);                                                         \
@@ -69,10 +90,7 @@ typedef void *zs_ptr;
 		return __builtin_preserve_field_info(((struct structure##___##name *)0)->member,   \
 						     BPF_FIELD_BYTE_SIZE);                         \
 	}                                                                                          \
-	static __always_inline u64 zs_get_##name(const void *copy)                                 \
-	{                                                                                          \
-		return *(const zs_width_##name *)((const char *)copy + zs_at_##name());            \
-	}
+	ZS_GETTER(name, type)
 
 #define ZS_BITS(name, structure, member)                                                           \
 	struct structure##___##name {                                                              \
@@ -97,10 +115,7 @@ typedef void *zs_ptr;
 			((struct older##___##name##_older *)0)->older_member,                      \
 			BPF_FIELD_BYTE_OFFSET);                                                    \
 	}                                                                                          \
-	static __always_inline u64 zs_get_##name(const void *copy)                                 \
-	{                                                                                          \
-		return *(const zs_width_##name *)((const char *)copy + zs_at_##name());            \
-	}
+	ZS_GETTER(name, type)
 
 #define ZS_WALK_FIELD ZS_FIELD
 #define ZS_WALK_BITS ZS_BITS

@@ -14,7 +14,7 @@ from tests.factories import make_facts
 from zpobs import bpf_files
 from zpobs.bpf_files import bpf_folder, bpf_text
 from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
-from zpobs.loaders import bcc
+from zpobs.loaders import MAPS, bcc
 from zpobs.sources.counters import POOL_ENTRY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,7 @@ def test_the_pool_entry_is_the_same_in_c_and_python() -> None:
 def test_the_loader_hands_out_maps_that_the_dialect_has() -> None:
     """Every map that the loader promises is declared in the dialect."""
     declared = set(re.findall(r"^BPF_\w+\((\w+),", bpf_text("dialect_bcc.h"), re.MULTILINE))
-    assert set(bcc._MAPS) - declared == set()
+    assert set(MAPS) - declared == set()
 
 
 def preprocessed(plan: ProbePlan, wish: AttachWish) -> str:
@@ -84,7 +84,7 @@ PLANS = {
     "7.3": make_plan(make_facts("7.3")),
     "6.18": make_plan(make_facts("6.18")),
     "6.12": make_plan(make_facts("6.12")),
-    "without vmemmap_base": make_plan(make_facts(vmemmap_base_at=None)),
+    "with frames": make_plan(make_facts(), vmemmap_base=0xFFFFEA0000000000),
     "some skipped": make_plan(make_facts(), skip=frozenset({"obj_malloc", "zs_create_pool"})),
 }
 

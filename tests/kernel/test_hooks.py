@@ -8,7 +8,6 @@ from zpobs.bpf_files import bpf_text
 from zpobs.kernel.hooks import CHOICES, all_hooks
 from zpobs.snapshot import Counters
 
-_GUARD = re.compile(r"^#ifdef ZS_FORM_(\w+)\n(.*?)^#endif$", re.MULTILINE | re.DOTALL)
 _PROGRAM = re.compile(r"^ON_(ENTRY|RETURN)\((\w+), \w+\)$", re.MULTILINE)
 
 
@@ -20,18 +19,6 @@ def test_every_hook_has_its_programs() -> None:
     }
     in_python = {(hook.function, moment) for hook in all_hooks() for moment in hook.moments}
     assert in_c == in_python
-
-
-def test_every_program_is_guarded_by_its_own_form() -> None:
-    """A program stands under the #ifdef of its own function: only chosen ones are compiled."""
-    text = bpf_text("probes.bpf.c")
-    guarded = [
-        (guard, function)
-        for guard, body in _GUARD.findall(text)
-        for _, function in _PROGRAM.findall(body)
-    ]
-    assert len(guarded) == len(_PROGRAM.findall(text))
-    assert [pair for pair in guarded if pair[0] != pair[1]] == []
 
 
 def test_every_counter_is_fed() -> None:

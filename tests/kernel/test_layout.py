@@ -9,7 +9,7 @@ import pytest
 from tests.factories import BtfBuilder, make_btf
 from zpobs.bpf_files import bpf_text
 from zpobs.kernel.btf import Btf, Place
-from zpobs.kernel.layout import Member, constants, members, resolve
+from zpobs.kernel.layout import Member, constants, members, resolve, walk_members
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # The member stands second with GET and GET_BITS, else first.
@@ -32,14 +32,22 @@ def reads() -> set[tuple[str, str]]:
 def test_every_line_is_understood() -> None:
     """What the parser finds are all lines of the file that are not comment or blank."""
     lines = [line for line in code("zs_layout.h").splitlines() if line.strip()]
-    assert len(members()) == len(lines)
-    assert all(f"({m.name}, " in line for m, line in zip(members(), lines, strict=True))
+    found = [*members(), *walk_members()]
+    assert len(found) == len(lines)
+    assert all(f"({m.name}, " in line for m, line in zip(found, lines, strict=True))
 
 
 def test_names_differ() -> None:
     """No two lines have one name."""
-    names = [member.name for member in members()]
+    names = [member.name for member in (*members(), *walk_members())]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_the_scanners_members_are_not_the_probes() -> None:
+    """Lines that begin with ZS_WALK_ are listed apart: a kernel without them has probes still."""
+    walked = {member.name: member for member in walk_members()}
+    assert walked["zspage_magic"] == Member("zspage_magic", True, (("zspage", "magic"),))
+    assert "zspage_magic" not in {member.name for member in members()}
 
 
 def test_a_line_has_one_candidate_and_either_has_two() -> None:

@@ -15,8 +15,9 @@ import pytest
 from tests.factories import make_facts
 from zpobs.bpf_files import bpf_text
 from zpobs.errors import EnvironmentLacksError
+from zpobs.kernel.hooks import all_hooks
 from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
-from zpobs.loaders import Attached
+from zpobs.loaders import Attached, ProbesRefusedError
 from zpobs.loaders.bcc import BccLoader
 
 RING_BYTES = 1 << 20
@@ -116,13 +117,15 @@ def test_without_headers_the_package_is_named(
 
 
 def test_the_plan_becomes_constants(bcc: type[FakeBpf]) -> None:
-    """Every place, every hook's form and the ring's pages go in as -D constants, nothing else."""
-    plan = make_plan(make_facts())
+    """Places, frames, the ring's size and the form of every hook, even of none, are constants."""
+    plan = make_plan(make_facts(), vmemmap_base=0xFFFFEA0000000000)
     attach(plan)
     (made,) = bcc.made
     wanted = {f"-D{name}={value}" for name, value in plan.places.items()}
     wanted |= {f"-DZS_FORM_{hook.function}=FENTRY" for hook in plan.hooks}
-    wanted.add(f"-DZS_RING_PAGES={RING_BYTES // 4096}")
+    wanted |= {f"-DZS_FORM_{hook.function}=ABSENT" for hook in {*all_hooks()} - {*plan.hooks}}
+    wanted |= {f"-DZS_RING_PAGES={RING_BYTES // 4096}", f"-DZS_RING_BYTES={RING_BYTES}ULL"}
+    wanted.add("-DZS_VMEMMAP_BASE=0xffffea0000000000ULL")
     defines = [flag for flag in made.cflags if flag.startswith("-D")]
     assert set(defines) == wanted
     assert len(defines) == len(wanted)
@@ -217,7 +220,7 @@ def test_nothing_attached_is_an_error(bcc: type[FakeBpf]) -> None:
     plan = make_plan(make_facts())
     bcc.refused.update(f"return__{hook.function}" for hook in plan.hooks)
     bcc.refused.update(f"entry__{hook.function}" for hook in plan.hooks)
-    with pytest.raises(EnvironmentLacksError, match="no probe could be attached") as refused:
+    with pytest.raises(ProbesRefusedError, match="no probe could be attached") as refused:
         attach(plan, wish="kprobe")
     assert "no business here" in refused.value.found
     assert bcc.made[0].closed

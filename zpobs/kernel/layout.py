@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zpobs.bpf_files import bpf_text
 from zpobs.kernel.btf import Btf, Place
 
-_LINE = re.compile(r"^ZS_(FIELD|BITS|EITHER)\(([\w, ]+)\)$", re.MULTILINE)
+_LINE = re.compile(r"^ZS_(WALK_|)(FIELD|BITS|EITHER)\(([\w, ]+)\)$", re.MULTILINE)
 _WORD_BITS = 32
 
 
@@ -26,9 +26,20 @@ class Member:
 
 
 def members() -> tuple[Member, ...]:
-    """Return the lines of ``bpf/zs_layout.h``."""
+    """Return what the probes read: the plain lines of ``bpf/zs_layout.h``."""
+    return _lines("")
+
+
+def walk_members() -> tuple[Member, ...]:
+    """Return what the scanner alone reads, where the kernel has it: the ZS_WALK_ lines."""
+    return _lines("WALK_")
+
+
+def _lines(wanted: str) -> tuple[Member, ...]:
     found = []
-    for form, arguments in _LINE.findall(bpf_text("zs_layout.h")):
+    for prefix, form, arguments in _LINE.findall(bpf_text("zs_layout.h")):
+        if prefix != wanted:
+            continue
         name, *words = (word.strip() for word in arguments.split(","))
         width = 2 if form == "BITS" else 3
         pairs = tuple((words[at], words[at + width - 1]) for at in range(0, len(words), width))

@@ -21,9 +21,10 @@ class ProbePlan:
     """What a loader is to do.
 
     ``hooks`` are to be attached, ``missing`` cannot be. ``places`` are the
-    constants by which probes read kernel structures. ``frames`` tells whether
-    page frame numbers can be computed, ``trampolines`` whether BTF describes
-    every hook, which fentry needs, ``kprobes`` whether the kernel has them,
+    constants by which the bcc dialect reads kernel structures.
+    ``vmemmap_base`` is the address of the descriptor of frame 0, None if page
+    frames cannot be told. ``trampolines`` tells whether BTF describes every
+    hook, which fentry needs, ``kprobes`` whether the kernel has them,
     ``realtime`` whether it is PREEMPT_RT.
     """
 
@@ -32,7 +33,7 @@ class ProbePlan:
     missing: tuple[Hook, ...]
     places: Mapping[str, str]
     size_classes: int
-    frames: bool
+    vmemmap_base: int | None
     trampolines: bool
     kprobes: bool
     realtime: bool
@@ -46,8 +47,13 @@ class ProbePlan:
         return ("fentry", "kprobe") if self.kprobes else ("fentry",)
 
 
-def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> ProbePlan:
-    """Decide what to attach; ``skip`` names hooks to leave out although they exist."""
+def make_plan(
+    facts: KernelFacts, *, skip: frozenset[str] = frozenset(), vmemmap_base: int | None = None
+) -> ProbePlan:
+    """Decide what to attach; ``skip`` names hooks to leave out although they exist.
+
+    ``vmemmap_base`` is the address of the descriptor of frame 0, as far as it is known.
+    """
     known = {hook.function for hook in all_hooks()}
     if skip - known:
         raise UsageError(
@@ -64,7 +70,7 @@ def make_plan(facts: KernelFacts, *, skip: frozenset[str] = frozenset()) -> Prob
         missing=missing,
         places=places,
         size_classes=size_classes,
-        frames=facts.vmemmap_base_at is not None,
+        vmemmap_base=vmemmap_base,
         kprobes=facts.kprobes,
         realtime=facts.realtime,
         trampolines=all(facts.btf.has_function(hook.function) for hook in hooks),
@@ -118,6 +124,4 @@ def _places(facts: KernelFacts) -> tuple[dict[str, str], int]:
     found["ZS_SIZEOF_page"] = str(page_bytes)
     found["ZS_CLASSES"] = str(size_classes)
     found["ZS_FULLNESS_GROUPS"] = str(groups)
-    if facts.vmemmap_base_at is not None:
-        found["ZS_VMEMMAP_BASE"] = f"{facts.vmemmap_base_at:#x}ULL"
     return found, size_classes

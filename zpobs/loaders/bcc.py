@@ -7,6 +7,7 @@ bcc has no BTF relocation, so every place in a kernel structure goes in as a
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -16,19 +17,11 @@ from typing import Any
 
 from zpobs.bpf_files import bpf_text
 from zpobs.errors import EnvironmentLacksError
-from zpobs.kernel.hooks import Hook
+from zpobs.kernel.hooks import Hook, all_hooks
 from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
-from zpobs.loaders import Attached
+from zpobs.loaders import MAPS, Attached, ProbesRefusedError
 
 _SOURCES = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
-_MAPS = (
-    "zs_events",
-    "zs_pools",
-    "zs_free_places",
-    "zs_class_counters",
-    "zs_pool_counters",
-    "zs_loss",
-)
 
 
 class BccLoader:
@@ -49,7 +42,7 @@ class BccLoader:
         candidates = plan.forms(wish)
         for form in candidates:
             module = _compile(bpf_class, plan, form, ring_bytes)
-            map_fds = {name: module[name].map_fd for name in _MAPS}
+            map_fds = {name: module[name].map_fd for name in MAPS}
             prepare(map_fds)
             program_fds, failures = _attach_all(module, bpf_class, plan, form)
             if program_fds and (not failures or form == candidates[-1]):
@@ -62,11 +55,16 @@ class BccLoader:
                     close=module.cleanup,
                 )
             module.cleanup()
-        raise EnvironmentLacksError(
+        raise ProbesRefusedError(
             "no probe could be attached",
             found=next(iter(failures.values()), "no hook in the plan"),
-            hint="a kernel with CONFIG_KPROBES or fentry, and root; see zpobs top --attach",
+            hint="a kernel with fentry or CONFIG_KPROBES, and root; zpobs scan needs neither",
         )
+
+
+def is_there() -> bool:
+    """Tell whether this Python has bcc."""
+    return importlib.util.find_spec("bcc") is not None
 
 
 def _import_bcc() -> Any:
@@ -121,8 +119,12 @@ def _compile(bpf_class: Any, plan: ProbePlan, form: AttachForm, ring_bytes: int)
 
 def _flags(plan: ProbePlan, form: AttachForm, ring_bytes: int) -> list[str]:
     flags = [f"-D{name}={value}" for name, value in plan.places.items()]
-    flags += [f"-DZS_FORM_{hook.function}={form.upper()}" for hook in plan.hooks]
+    forms = {hook.function: "ABSENT" for hook in all_hooks()}
+    forms |= {hook.function: form.upper() for hook in plan.hooks}
+    flags += [f"-DZS_FORM_{function}={name}" for function, name in forms.items()]
+    flags.append(f"-DZS_VMEMMAP_BASE={plan.vmemmap_base or 0:#x}ULL")
     flags.append(f"-DZS_RING_PAGES={ring_bytes // plan.kernel.page_size}")
+    flags.append(f"-DZS_RING_BYTES={ring_bytes}ULL")
     flags += ["-Wno-unused-function", "-Wno-macro-redefined", "-Wno-duplicate-decl-specifier"]
     return flags
 

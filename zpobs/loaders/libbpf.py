@@ -1,6 +1,6 @@
-"""A thin binding to the system's libbpf: open an object file, size its maps, load it.
+"""A thin binding to the system's libbpf: open an object file, choose, load, attach.
 
-What libbpf has to say about a failure is in the text of the :class:`OSError`.
+What libbpf and the kernel have to say about a failure is in :class:`LibbpfError`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,41 @@ import errno
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NewType, Self
 
-_LOG_LINE_BYTES = 8192
+from zpobs.errors import EnvironmentLacksError
+
+# Of a line that libbpf logs, a verifier's log among them, as much of both ends is kept.
+_LINE_KEPT = 4096
 _LOG_LINES_TOLD = 40
 _LEVEL_DEBUG = 2
+_VERIFIER_BEGIN, _VERIFIER_END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
+# What ends a verifier's log and says nothing of the reason.
+_VERIFIER_DULL = ("processed ", "max_states", "peak_states", "verification time", "stack depth")
+
+Link = NewType("Link", int)
+
+
+class LibbpfError(OSError):
+    """libbpf or the kernel refused something; ``log`` is what was told about it."""
+
+    def __init__(self, doing: str, code: int, log: str) -> None:
+        super().__init__(code, f"{doing}: {os.strerror(code)}" + (f"\n{log}" if log else ""))
+        self.log = log
+
+    @property
+    def verifier(self) -> str:
+        """The verifier's last word, empty if it was not the verifier that refused."""
+        _, begun, rest = self.log.rpartition(_VERIFIER_BEGIN)
+        lines = rest.partition(_VERIFIER_END)[0].splitlines() if begun else []
+        useful = [line for line in lines if line.strip() and not line.startswith(_VERIFIER_DULL)]
+        return useful[-1].strip() if useful else ""
+
+    @property
+    def reason(self) -> str:
+        """One line that says most: the verifier's last word, else the first that was logged."""
+        first = next(iter(self.log.splitlines()), "") or str(self.strerror).splitlines()[0]
+        return self.verifier or first.removeprefix("libbpf: ")
 
 
 class _Libbpf:
@@ -24,41 +54,56 @@ class _Libbpf:
         try:
             library = ctypes.CDLL("libbpf.so.1", use_errno=True)
         except OSError as error:
-            raise OSError(errno.ENOENT, f"the system has no libbpf.so.1: {error}") from None
+            raise LibbpfError("loading libbpf.so.1", errno.ENOENT, str(error)) from None
         self.lines: list[str] = []
         pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-        self.open_file = _function(library, "bpf_object__open_file", pointer, text, pointer)
-        self.load = _function(library, "bpf_object__load", number, pointer)
-        self.close = _function(library, "bpf_object__close", None, pointer)
-        self.find_map = _function(library, "bpf_object__find_map_by_name", pointer, pointer, text)
-        self.find_program = _function(
-            library, "bpf_object__find_program_by_name", pointer, pointer, text
+        c_library = ctypes.CDLL(None)
+        self._format = _function(c_library, "vasprintf", number, pointer, text, pointer)
+        self._free = _function(c_library, "free", None, pointer)
+
+        def bind(name: str, result: Any, *arguments: Any) -> Any:
+            return _function(library, name, result, *arguments)
+
+        self.open_file = bind("bpf_object__open_file", pointer, text, pointer)
+        self.load = bind("bpf_object__load", number, pointer)
+        self.close = bind("bpf_object__close", None, pointer)
+        self.find_map = bind("bpf_object__find_map_by_name", pointer, pointer, text)
+        self.find_program = bind("bpf_object__find_program_by_name", pointer, pointer, text)
+        self.next_program = bind("bpf_object__next_program", pointer, pointer, pointer)
+        self.program_name = bind("bpf_program__name", text, pointer)
+        self.set_max_entries = bind("bpf_map__set_max_entries", number, pointer, ctypes.c_uint32)
+        self.set_initial_value = bind(
+            "bpf_map__set_initial_value", number, pointer, text, ctypes.c_size_t
         )
-        self.set_max_entries = _function(
-            library, "bpf_map__set_max_entries", number, pointer, ctypes.c_uint32
+        self.map_fd = bind("bpf_map__fd", number, pointer)
+        self.program_fd = bind("bpf_program__fd", number, pointer)
+        self.set_autoload = bind("bpf_program__set_autoload", number, pointer, ctypes.c_bool)
+        self.attach = bind("bpf_program__attach", pointer, pointer)
+        self.attach_kprobe = bind(
+            "bpf_program__attach_kprobe", pointer, pointer, ctypes.c_bool, text
         )
-        self.map_fd = _function(library, "bpf_map__fd", number, pointer)
-        self.program_fd = _function(library, "bpf_program__fd", number, pointer)
+        self.link_destroy = bind("bpf_link__destroy", number, pointer)
         # A va_list crosses as a pointer on the architectures that libbpf serves here.
         signature = ctypes.CFUNCTYPE(number, number, text, pointer)
-        self._format = _function(
-            ctypes.CDLL(None), "vsnprintf", number, text, ctypes.c_size_t, text, pointer
-        )
         # Kept: libbpf calls it as long as the process lives.
         self._printer = signature(self._print)
-        _function(library, "libbpf_set_print", pointer, signature)(self._printer)
+        bind("libbpf_set_print", pointer, signature)(self._printer)
 
     def _print(self, level: int, form: bytes, arguments: int) -> int:
         if level < _LEVEL_DEBUG:
-            line = ctypes.create_string_buffer(_LOG_LINE_BYTES)
-            self._format(line, _LOG_LINE_BYTES, form, arguments)
-            self.lines.append(line.value.decode("utf-8", "replace").rstrip())
+            made = ctypes.c_void_p()
+            length = self._format(ctypes.byref(made), form, arguments)
+            if length >= 0:
+                line = ctypes.string_at(made, length)
+                self._free(made)
+                if length > 2 * _LINE_KEPT:
+                    line = line[:_LINE_KEPT] + b"\n[...]\n" + line[-_LINE_KEPT:]
+                self.lines.append(line.decode("utf-8", "replace").rstrip())
         return 0
 
-    def failure(self, doing: str, code: int) -> OSError:
+    def failure(self, doing: str, code: int) -> LibbpfError:
         """Return the error to raise: what failed and what libbpf logged about it."""
-        told = "\n".join(self.lines[-_LOG_LINES_TOLD:])
-        return OSError(code, f"{doing}: {os.strerror(code)}" + (f"\n{told}" if told else ""))
+        return LibbpfError(doing, code, "\n".join(self.lines[-_LOG_LINES_TOLD:]))
 
 
 def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
@@ -78,28 +123,81 @@ def _libbpf() -> _Libbpf:
     return _loaded[0]
 
 
+def check_libbpf() -> None:
+    """Raise EnvironmentLacksError if the system has no libbpf of the version wanted."""
+    try:
+        _libbpf()
+    except LibbpfError as error:
+        raise EnvironmentLacksError(
+            "prebuilt BPF objects are loaded by libbpf.so.1",
+            found=error.reason,
+            hint="apt install libbpf1",
+        ) from error
+
+
 class BpfObject:
-    """A BPF object file: opened here, then loaded once; closing frees maps and programs."""
+    """A BPF object file: opened, set up and loaded once; closing detaches and frees all of it.
+
+    Every method raises :class:`LibbpfError` when libbpf or the kernel refuses.
+    """
 
     def __init__(self, path: Path) -> None:
         self._library = _libbpf()
         self._library.lines.clear()
+        self._links: list[Link] = []
         self._object: int | None = self._library.open_file(os.fsencode(path), None)
         if not self._object:
             raise self._library.failure(f"opening {path.name}", ctypes.get_errno())
 
+    # -- before loading ---------------------------------------------------------
+
     def resize_map(self, name: str, max_entries: int) -> None:
         """Set the size of a map before loading; of a ring in bytes."""
-        result = self._library.set_max_entries(self._map(name), max_entries)
-        if result < 0:
-            raise self._library.failure(f"sizing map {name}", -result)
+        self._checked(
+            self._library.set_max_entries(self._map(name), max_entries), f"sizing map {name}"
+        )
+
+    def set_initial_value(self, name: str, value: bytes) -> None:
+        """Set the content of a map of variables, such as ``.rodata.setup``, before loading."""
+        result = self._library.set_initial_value(self._map(name), value, len(value))
+        self._checked(result, f"setting {name}")
+
+    def program_names(self) -> list[str]:
+        """Return the names of all programs, loaded or not."""
+        names = []
+        program = self._library.next_program(self._object, None)
+        while program:
+            names.append(self._library.program_name(program).decode())
+            program = self._library.next_program(self._object, program)
+        return names
+
+    def enable(self, program: str, wanted: bool = True) -> None:
+        """Have a program loaded with the object, or not."""
+        result = self._library.set_autoload(self._program(program), wanted)
+        self._checked(result, f"choosing program {program}")
 
     def load(self) -> None:
-        """Create the maps and load all programs into the kernel."""
+        """Create the maps and load the programs that are wanted; after a refusal only close it."""
         self._library.lines.clear()
-        result = self._library.load(self._object)
-        if result < 0:
-            raise self._library.failure("loading BPF programs", -result)
+        self._checked(self._library.load(self._object), "loading BPF programs")
+
+    # -- afterwards -------------------------------------------------------------
+
+    def attach(self, program: str) -> Link:
+        """Attach a program as its section says."""
+        self._library.lines.clear()
+        return self._linked(self._library.attach(self._program(program)), program)
+
+    def attach_kprobe(self, program: str, function: str, *, at_return: bool) -> Link:
+        """Attach a program to a kernel function, found by its symbol."""
+        self._library.lines.clear()
+        made = self._library.attach_kprobe(self._program(program), at_return, function.encode())
+        return self._linked(made, program)
+
+    def detach(self, link: Link) -> None:
+        """Undo an attachment; closing does it for all that are left."""
+        self._links.remove(link)
+        self._library.link_destroy(link)
 
     def map_fd(self, name: str) -> int:
         """Return the descriptor of a map; it lives as long as this object."""
@@ -107,13 +205,13 @@ class BpfObject:
 
     def program_fd(self, name: str) -> int:
         """Return the descriptor of a program; it lives as long as this object."""
-        program = self._library.find_program(self._object, name.encode())
-        if not program:
-            raise self._library.failure(f"finding program {name}", errno.ENOENT)
-        return self._descriptor(self._library.program_fd(program), name)
+        return self._descriptor(self._library.program_fd(self._program(name)), name)
 
     def close(self) -> None:
-        """Free everything that no one else holds."""
+        """Detach, and free everything that no one else holds."""
+        # The last first: what pairs calls with returns is attached the other way round.
+        for link in reversed(list(self._links)):
+            self.detach(link)
         if self._object:
             self._library.close(self._object)
             self._object = None
@@ -134,6 +232,22 @@ class BpfObject:
         if not found:
             raise self._library.failure(f"finding map {name}", errno.ENOENT)
         return int(found)
+
+    def _program(self, name: str) -> int:
+        found = self._library.find_program(self._object, name.encode())
+        if not found:
+            raise self._library.failure(f"finding program {name}", errno.ENOENT)
+        return int(found)
+
+    def _linked(self, made: int | None, program: str) -> Link:
+        if not made:
+            raise self._library.failure(f"attaching {program}", ctypes.get_errno())
+        self._links.append(Link(made))
+        return Link(made)
+
+    def _checked(self, result: int, doing: str) -> None:
+        if result < 0:
+            raise self._library.failure(doing, -result)
 
     def _descriptor(self, fd: int, name: str) -> int:
         if fd < 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from zpobs.bpf_files import bpf_object
 from zpobs.errors import EnvironmentLacksError
-from zpobs.loaders.libbpf import BpfObject
+from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
 
 _PROGRAMS = ("scan_pool", "find_pools", "find_descriptor", "find_direct_map")
 _MAPS = (".bss.control", ".bss.records")
@@ -24,9 +24,10 @@ class LoadedScan:
 
 def load_scan() -> LoadedScan:
     """Load the scanner; raise EnvironmentLacksError with the kernel's reason if it cannot be."""
+    check_libbpf()
     try:
         loaded = BpfObject(bpf_object("scan.bpf.o"))
-    except OSError as error:
+    except LibbpfError as error:
         raise _refused(error) from error
     try:
         loaded.load()
@@ -35,14 +36,14 @@ def load_scan() -> LoadedScan:
             map_fds={name: loaded.map_fd(name) for name in _MAPS},
             close=loaded.close,
         )
-    except OSError as error:
+    except LibbpfError as error:
         loaded.close()
         raise _refused(error) from error
 
 
-def _refused(error: OSError) -> EnvironmentLacksError:
+def _refused(error: LibbpfError) -> EnvironmentLacksError:
     return EnvironmentLacksError(
         "the scanner cannot be loaded",
-        found=(error.strerror or str(error)).splitlines()[-1],
-        hint="libbpf.so.1 (Debian: libbpf1), a kernel with BTF, and root",
+        found=error.reason,
+        hint="a kernel with BTF, and root",
     )
