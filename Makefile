@@ -62,7 +62,8 @@ shell: setup ## A shell in a guest with zpobs on PATH (KERNEL=7.3)
 	$(PYTHON) -m lab run --kernel $(KERNEL) -- bash
 
 .PHONY: setup
-setup: $(VENV)/.ready ## Install what is missing: Debian packages, .venv
+setup: $(VENV)/.ready ## Install what is missing: Debian packages, .venv, compiled BPF objects
+	@$(PYTHON) -m zpobs.bpf_build
 
 $(VENV)/.ready: pyproject.toml Makefile
 	@command -v apt-get dpkg-query >/dev/null || { \
@@ -83,5 +84,5 @@ $(VENV)/.ready: pyproject.toml Makefile
 
 .PHONY: clean
 clean: ## Remove the virtual environment and what tests leave behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

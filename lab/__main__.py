@@ -15,6 +15,8 @@ from lab.archive import Archive, newest_of_series
 from lab.host import EXIT_HOST, HostError, Interrupted, LabError, Progress, cache_folder
 from lab.image import Builder
 from lab.vm import GuestLost, Machine, run_guest
+from zpobs.bpf_build import build_objects
+from zpobs.errors import EnvironmentLacksError
 
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
@@ -101,6 +103,11 @@ def _run(arguments: argparse.Namespace) -> int:
     elif terminal and not os.isatty(0):
         raise HostError("--tty wants a terminal on stdin; leave it out or use --no-tty")
     images = Builder(cache, archive, progress).images(arguments.kernel, arguments.refresh)
+    try:
+        # Guests run zpobs from the checkout, and have no compiler.
+        build_objects()
+    except EnvironmentLacksError as error:
+        raise HostError(str(error)) from error
     machine = Machine(
         checkout=Path(__file__).resolve().parent.parent,
         memory=arguments.memory,
