@@ -1,0 +1,123 @@
+"""``zpobs verify``: the shadow model against the kernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zpobs.commands.common import (
+    AttachChoice,
+    AttachOption,
+    LoaderChoice,
+    LoaderOption,
+    PoolOption,
+    RingSizeOption,
+    SkipHookOption,
+    output_checked,
+    parse_ring_size,
+    progress,
+)
+from zpobs.errors import EXIT_FINDING
+
+if TYPE_CHECKING:
+    from zpobs.verify.rounds import Report
+
+_INTERVAL_S = 5.0
+
+EXAMPLES = """\
+Examples:
+
+\b
+  zpobs verify                               once, all pools
+  zpobs verify --invariants --pool zram0     the descriptors' consistency as well
+  zpobs verify --interval 10 --duration 3600 live, a report every 10 s
+  zpobs verify --no-scan --interval 5        the model is fed by probes alone
+"""
+
+
+def verify(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per round (schema 1), no text.")
+    ] = False,
+    invariants: Annotated[
+        bool, typer.Option("--invariants", help="Check every descriptor's consistency too.")
+    ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=3600, help="Live: seconds between rounds."),
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="Live: end by itself after so many seconds.")
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, max=3600, help="Try again for so many seconds while a pool is in use."),
+    ] = 5.0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Differences of a pool that the text lists.")
+    ] = 20,
+    pool: PoolOption = None,
+    no_scan: Annotated[
+        bool,
+        typer.Option("--no-scan", help="Feed the model by probes alone: older pools are unknown."),
+    ] = False,
+    loader: LoaderOption = LoaderChoice.AUTO,
+    attach: AttachOption = AttachChoice.AUTO,
+    skip_hook: SkipHookOption = None,
+    ring_size: RingSizeOption = "16M",
+) -> None:
+    """Freeze the model, scan the kernel independently, and compare zspage by zspage.
+
+    Also holds the kernel's own figures (mm_stat and others) against the model.
+    Once, or live with --interval or --duration until then or a signal. Exit
+    status 1: a difference, a violated invariant, an exact witness that
+    contradicts, or nothing could be verified.
+    """
+    from zpobs.session import Wishes, open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.sources.witnesses import read_witnesses  # noqa: PLC0415
+    from zpobs.verify.rounds import Verifier  # noqa: PLC0415
+    from zpobs.views.top import StopSignal  # noqa: PLC0415
+
+    wishes = Wishes(
+        loader=loader.value,
+        attach=attach.value,
+        skip=frozenset(skip_hook or ()),
+        ring_bytes=parse_ring_size(ring_size),
+        pool=pool,
+        scan=not no_scan,
+        # Only loss makes a scan necessary: the fewer, the more is verified of the probes.
+        rescan_s=0,
+    )
+    live = interval is not None or duration is not None
+    every_s = interval if interval is not None else _INTERVAL_S
+    differed = verified = False
+    with output_checked(), StopSignal() as stop, open_session(wishes, progress=progress) as session:
+        verifier = Verifier(session, read_witnesses, pool=pool, invariants=invariants)
+        start_s = time.monotonic()
+        end_s = start_s + (duration if duration is not None else float("inf"))
+        due_s = start_s
+        while True:
+            report = verifier.round(min(wait, every_s) if live else wait, (stop.descriptor,))
+            differed |= report.differs
+            verified |= report.verified
+            _write(report, as_json=as_json, limit=limit)
+            due_s = max(due_s + every_s, time.monotonic())
+            if not live or stop.raised or time.monotonic() >= end_s:
+                break
+            session.wait(min(due_s, end_s), (stop.descriptor,))
+    if differed or not verified:
+        raise typer.Exit(EXIT_FINDING)
+
+
+def _write(report: Report, *, as_json: bool, limit: int) -> None:
+    from zpobs.views.verify import render  # noqa: PLC0415 - --help needs no NumPy
+
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_json(), separators=(",", ":")) + "\n")
+    else:
+        sys.stdout.write("\n".join(render(report, limit=limit)) + "\n\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The shadow model against the kernel: comparison, witnesses, and rounds of both."""
