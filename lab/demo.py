@@ -85,8 +85,9 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=2.0)
     parser.add_argument("top", nargs="*", help="further arguments of zpobs top, after --")
     options = parser.parse_args()
-    say("starting zpobs top: bcc compiles the probes, which takes a while under emulation")
-    top = Top(_LOG, options.top, interval_s=options.interval)
+    say("starting zpobs top")
+    # No scan but the first, which finds no pool yet: what follows is the probes' alone.
+    top = Top(_LOG, ["--rescan", "0", *options.top], interval_s=options.interval)
     try:
         checks = demonstrate(top, options.operations, options.rate, options.seed)
     except WatcherEndedError as error:

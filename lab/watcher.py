@@ -34,8 +34,13 @@ class Top:
         return [json.loads(line) for line in self._lines()]
 
     def await_first(self, told: Callable[[str], None] = lambda _: None) -> None:
-        """Wait until the probes are attached and a frame was shown."""
-        self._await("the first frame", ATTACH_TIMEOUT_S, lambda: bool(self._lines()), told)
+        """Wait until the probes are attached and a frame shows it."""
+
+        def attached() -> bool:
+            lines = self._lines()
+            return bool(lines) and json.loads(lines[-1])["health"]["hooks"] > 0
+
+        self._await("the probes", ATTACH_TIMEOUT_S, attached, told)
 
     def frame_after(self, time_ns: int) -> dict[str, Any]:
         """Return the first frame whose state was read after a wall-clock time."""

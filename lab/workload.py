@@ -27,7 +27,8 @@ class ZramDevice:
     """A zram device of our own, removed by :meth:`remove`."""
 
     def __init__(self, disksize: str) -> None:
-        subprocess.run(["modprobe", "zram", "num_devices=0"], check=True)
+        if not _ZRAM_CONTROL.exists():
+            subprocess.run(["modprobe", "zram", "num_devices=0"], check=True)
         number = (_ZRAM_CONTROL / "hot_add").read_text().strip()
         self.name = f"zram{number}"
         self._sysfs = Path("/sys/block") / self.name

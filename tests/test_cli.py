@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import make_facts
-from zpobs import cli, session
+from zpobs import cli, host, session
 from zpobs.commands import common
 from zpobs.errors import EXIT_BUG, EXIT_ENVIRONMENT, EXIT_USAGE, UsageError
 
@@ -35,13 +35,14 @@ def one_line(captured: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put an invented kernel, root's rights and one zram device in the host's place."""
-    monkeypatch.setattr(session, "_check_privilege", lambda: None)
+def invented_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an invented kernel, root's rights and two zram devices in the host's place."""
+    monkeypatch.setattr(session, "check_privilege", lambda: None)
     monkeypatch.setattr(session, "probe_kernel", make_facts)
-    monkeypatch.setattr(session, "zram_devices", lambda: {"zram0": True, "zram1": False})
-    monkeypatch.setattr(session, "_zswap_enabled", lambda: False)
+    monkeypatch.setattr(session, "_scanner", lambda *_: (None, "none"))
     monkeypatch.setattr(session, "make_loader", _no_loader)
+    monkeypatch.setattr(host, "zram_devices", lambda: {"zram0": True, "zram1": False})
+    monkeypatch.setattr(host, "_zswap_enabled", lambda: False)
 
 
 def _no_loader(name: str) -> None:
@@ -61,6 +62,8 @@ OPTIONS = [
     "--attach",
     "--skip-hook",
     "--ring-size",
+    "--scan",
+    "--rescan",
     "--help",
 ]
 
@@ -126,7 +129,7 @@ def test_a_ring_size_is_bytes_k_or_m(size: str, count: int) -> None:
     assert common.parse_ring_size(size) == count
 
 
-@pytest.mark.usefixtures("host")
+@pytest.mark.usefixtures("invented_host")
 def test_an_unknown_pool_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +139,7 @@ def test_an_unknown_pool_is_refused(
     assert "no pool is called zram7; found: zram0, zram1 (not set up); try:" in line
 
 
-@pytest.mark.usefixtures("host")
+@pytest.mark.usefixtures("invented_host")
 @pytest.mark.parametrize("name", ["zram0", "zram1"])
 def test_a_pool_that_may_come_is_taken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
@@ -146,7 +149,7 @@ def test_a_pool_that_may_come_is_taken(
     assert "loader auto was reached" in one_line(capsys)
 
 
-@pytest.mark.usefixtures("host")
+@pytest.mark.usefixtures("invented_host")
 def test_an_unknown_hook_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,7 +175,7 @@ def test_wrong_options_are_usage_errors(
     assert arguments[0] in err
 
 
-@pytest.mark.usefixtures("host")
+@pytest.mark.usefixtures("invented_host")
 def test_a_log_is_its_owners_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -209,7 +212,7 @@ def test_without_root_it_says_so() -> None:
         [sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True
     )
     (line,) = done.stderr.splitlines()
-    assert line.startswith("zpobs: loading probes needs root; found: user ")
+    assert line.startswith("zpobs: loading BPF programs needs root; found: user ")
     assert "CAP_BPF" in line
     assert "try: sudo zpobs" in line
     assert (done.returncode, done.stdout) == (EXIT_ENVIRONMENT, "")
@@ -223,7 +226,7 @@ def test_a_bug_shows_its_traceback(
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(session, "_check_privilege", broken)
+    monkeypatch.setattr(session, "check_privilege", broken)
     assert run(monkeypatch, "top", "--once") == EXIT_BUG
     err = capsys.readouterr().err
     assert "Traceback" in err

@@ -1,50 +1,150 @@
-"""The pump: drains the ring into the model and publishes snapshots on a clock.
+"""The pump: feeds the model from scans and probes, and publishes snapshots.
 
 One thread owns sources and model. Views get frozen snapshots and nothing else.
+A session begins with a scan; then probes are attached, if any can be, and a
+scan repairs the model whenever records were lost, and on a slow clock. What
+the probes leave unseen, or everything if there are none, is scanned anew for
+each snapshot.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-from zpobs.errors import EnvironmentLacksError, UsageError
-from zpobs.kernel.facts import probe_kernel
+from zpobs.errors import EnvironmentLacksError
+from zpobs.host import check_pool, check_privilege, pools_in_use
+from zpobs.kernel.facts import KernelFacts, probe_kernel
+from zpobs.kernel.pageflags import PageFlags, page_flags
 from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
-from zpobs.loaders import Attached, LoaderName, make_loader
+from zpobs.loaders import Attached, LoaderName, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
+from zpobs.scans import Found, find_pools, open_scanner, walk_pools
 from zpobs.snapshot import Snapshot
-from zpobs.sources.counters import CounterSource, zram_devices
+from zpobs.sources.counters import CounterSource
+from zpobs.sources.pools import PoolRegistry, reading_of
 from zpobs.sources.ring import RECORDS_PER_READ, SLOT_BYTES, RingConsumer
+from zpobs.sources.scanner import FoundPool, Scanner
+from zpobs.wire import Words
 
 # The longest that places of pools that are gone stay taken, and losses untold.
 TICK_S = 0.25
+# Repairs take at most this share of the time, however much is lost.
+_REPAIR_SHARE = 0.1
+DEFAULT_RESCAN_S = 60.0
 
-_ZSWAP_ENABLED = Path("/sys/module/zswap/parameters/enabled")
-_CAPABILITIES = {"CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
-_CAP_SYS_ADMIN = 21
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asks of a session.
+
+    ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
+    clock of scans, 0 for none. ``pool`` is the only one that is looked at.
+    """
+
+    loader: LoaderName = "auto"
+    attach: AttachWish = "auto"
+    skip: frozenset[str] = frozenset()
+    ring_bytes: int = 1 << 24
+    pool: str | None = None
+    scan: bool = True
+    rescan_s: float = DEFAULT_RESCAN_S
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a scan saw that no model was fed with.
+
+    ``details`` holds, by pool id, every record of the scan, if they were asked for,
+    ``missing`` sentences about pools that were not found.
+    """
+
+    snapshot: Snapshot
+    page_flags: PageFlags
+    details: Mapping[int, Words] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 class Session:
-    """Attached probes, their sources and the model they feed."""
+    """A model and what feeds it: a scanner, probes, or both."""
 
-    def __init__(self, plan: ProbePlan, attached: Attached, counters: CounterSource) -> None:
-        self._attached = attached
-        self._counters = counters
-        self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
-        self._model = ShadowModel(plan.kernel, _coverage(plan, attached))
-        self._kprobes = attached.form == "kprobe"
+    def __init__(
+        self,
+        facts: KernelFacts,
+        plan: ProbePlan,
+        wishes: Wishes,
+        scanner: Scanner | None,
+        why_no_scanner: str = "",
+    ) -> None:
+        self._facts = facts
+        self._plan = plan
+        self._wishes = wishes
+        self._scanner = scanner
+        self._why_no_scanner = why_no_scanner
+        self._unmet = pools_in_use()
+        self._attached: Attached | None = None
+        self._ring: RingConsumer | None = None
+        self._pools: PoolRegistry | CounterSource = PoolRegistry()
+        self._model = ShadowModel(plan.kernel, _no_probes(plan, "they are not attached yet"))
         self._poll = select.epoll()
+        self._scan_each = self.scans
+        self._loss = self._loss_scanned = 0
+        self._next_repair_s = self._next_scan_s = float("inf")
+
+    @property
+    def scans(self) -> bool:
+        """Whether scans feed the model."""
+        return self._scanner is not None and self._wishes.scan
+
+    # -- set-up -------------------------------------------------------------------
+
+    def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Attach what probes there can be, and scan what they may have missed until then.
+
+        Raise EnvironmentLacksError if there is nothing to go on with: no probe
+        and no scanner, or a loader that was asked for and cannot be had.
+        """
+        known = self._pools.known if isinstance(self._pools, PoolRegistry) else ()
+        made: list[CounterSource] = []
+
+        def prepare(map_fds: Mapping[str, int]) -> None:
+            made[:] = [CounterSource(map_fds, self._plan.size_classes)]
+            made[0].open_places(known)
+
+        progress(f"attaching {len(self._plan.hooks)} hooks")
+        try:
+            attached = make_loader(self._wishes.loader).attach(
+                self._plan,
+                wish=self._wishes.attach,
+                ring_bytes=self._wishes.ring_bytes,
+                prepare=prepare,
+            )
+        except ProbesRefusedError as error:
+            if not self.scans:
+                raise
+            self._model.cover(_no_probes(self._plan, error.found))
+            self._scan_each = True
+            return
+        self._attached = attached
+        self._pools = made[0]
+        self._pools.begin(time.monotonic_ns())
+        counting = {hook.function: hook.uncounted for hook in self._plan.hooks if not hook.unseen}
+        self._pools.watch_programs(attached.program_fds, counting)
+        self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
-        self._unmet = _pools_in_use()
+        coverage = _coverage(self._plan, attached)
+        self._model.cover(coverage)
+        self._scan_each = self.scans and bool(coverage.unseen)
+        if self.scans:
+            self.scan()
+
+    # -- feeding the model ----------------------------------------------------------
 
     def wait(self, deadline_s: float, watch: Sequence[int] = ()) -> bool:
         """Feed the model until ``deadline_s`` (monotonic) or until one of ``watch`` is readable.
@@ -57,8 +157,10 @@ class Session:
             while True:
                 left_s = deadline_s - time.monotonic()
                 ready = self._poll.poll(min(max(left_s, 0), TICK_S))
-                self._drain()
-                self._read_counters()
+                if self._attached:
+                    self._drain()
+                    self._read_counters()
+                    self._repair()
                 if any(descriptor in watch for descriptor, _ in ready):
                     return True
                 if left_s <= 0:
@@ -69,19 +171,109 @@ class Session:
 
     def snapshot(self, *, zspages: bool = False, pool: str | None = None) -> Snapshot:
         """Read everything that is there and return it frozen."""
+        if self._scan_each:
+            self.scan()
         # The reading last, so that whatever was lost so far is told.
         self._drain()
         self._read_counters()
         snapshot = self._model.snapshot(
             time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
         )
-        return self._with_unmet(snapshot, pool)
+        return snapshot if self.scans else self._with_unmet(snapshot, pool)
+
+    def _with_unmet(self, snapshot: Snapshot, wanted: str | None) -> Snapshot:
+        """Without scans: say so, and which pools were there before and have not been met since."""
+        met = {"zswap" if pool.owner == "zswap" else pool.name for pool in snapshot.pools}
+        self._unmet = (self._unmet & pools_in_use()) - met
+        named = sorted(self._unmet if wanted is None else self._unmet & {wanted})
+        health = snapshot.health
+        reasons = list(health.reasons)
+        if self._why_no_scanner:
+            reasons.append(f"no scans: {self._why_no_scanner}")
+        if named:
+            reasons.append(
+                f"in use since before the probes attached, not met since: {', '.join(named)}"
+            )
+        status = "unknown" if named else health.status
+        return replace(snapshot, health=replace(health, status=status, reasons=tuple(reasons)))
+
+    def scan(self) -> None:
+        """Scan all pools into the model."""
+        assert self._scanner is not None
+        begin_s = time.monotonic()
+        begin_ns = time.monotonic_ns()
+        self._drain()
+        found = self._find(begin_ns)
+        self._read_counters()
+        self._loss_scanned = self._loss
+        serials = self._wanted(found.serials)
+        walk_pools(self._scanner, serials, self._model, drain=self._drain)
+        if isinstance(self._pools, PoolRegistry):
+            # Without probes only a second look tells which pools went meanwhile.
+            self._pools.keep(self._scanner.find_pools())
+        self._read_counters()
+        self._model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
+        end_s = time.monotonic()
+        self._next_repair_s = end_s + (end_s - begin_s) / _REPAIR_SHARE
+        self._next_scan_s = end_s + (self._wishes.rescan_s or float("inf"))
+
+    def scan_kernel(
+        self, *, pool: str | None = None, zspages: bool = True, detail: bool = False
+    ) -> ScanResult:
+        """Scan into a model of its own; this session's model is left as it is."""
+        if self._scanner is None:
+            raise EnvironmentLacksError(
+                "the kernel cannot be scanned", found=self._why_no_scanner, hint="zpobs scan"
+            )
+        model = ShadowModel(self._plan.kernel, _no_probes(self._plan, "a scan alone"))
+        begin_ns = time.monotonic_ns()
+        found = self._find(begin_ns)
+        serials = self._wanted(found.serials, pool)
+        model.apply_counters(reading_of(serials, begin_ns))
+        details = walk_pools(self._scanner, serials, model, detail=detail)
+        model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
+        return ScanResult(
+            snapshot=model.snapshot(
+                time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
+            ),
+            page_flags=page_flags(self._facts.btf),
+            details=details,
+            missing=found.missing,
+        )
+
+    def _find(self, begin_ns: int) -> Found:
+        assert self._scanner is not None
+        return find_pools(self._scanner, lambda pools: self._pools.meet(pools, begin_ns))
+
+    def _wanted(
+        self, serials: Mapping[FoundPool, int], pool: str | None = None
+    ) -> dict[FoundPool, int]:
+        wanted = pool or self._wishes.pool
+        return {
+            found: serial
+            for found, serial in serials.items()
+            if wanted is None or wanted in (found.name, str(serial))
+        }
+
+    def _repair(self) -> None:
+        """Scan if records were lost since the last scan, or if its time has come."""
+        if not self.scans:
+            return
+        now_s = time.monotonic()
+        lost = self._loss > self._loss_scanned or self._model.unverified
+        if now_s >= self._next_scan_s or (lost and now_s >= self._next_repair_s):
+            self.scan()
 
     def _read_counters(self) -> None:
-        with _not_preempted() if self._kprobes else contextlib.nullcontext():
-            self._model.apply_counters(self._counters.read(time.monotonic_ns()))
+        form = self._attached.form if self._attached else None
+        with _not_preempted() if form == "kprobe" else contextlib.nullcontext():
+            reading = self._pools.read(time.monotonic_ns())
+        self._loss = reading.loss
+        self._model.apply_counters(reading)
 
     def _drain(self) -> None:
+        if self._ring is None:
+            return
         # What is there now and no more: a busy writer would otherwise never let go.
         for _ in range(1 + self._ring.pending_bytes // (RECORDS_PER_READ * SLOT_BYTES)):
             words = self._ring.read()
@@ -89,56 +281,75 @@ class Session:
                 return
             self._model.apply(words)
 
-    def _with_unmet(self, snapshot: Snapshot, wanted: str | None) -> Snapshot:
-        """Say which pools were there before the probes and have not been met since."""
-        met = {"zswap" if pool.owner == "zswap" else pool.name for pool in snapshot.pools}
-        self._unmet = (self._unmet & _pools_in_use()) - met
-        named = sorted(self._unmet if wanted is None else self._unmet & {wanted})
-        if not named:
-            return snapshot
-        reason = f"in use since before the probes attached, not met since: {', '.join(named)}"
-        health = replace(
-            snapshot.health, status="unknown", reasons=(*snapshot.health.reasons, reason)
-        )
-        return replace(snapshot, health=health)
-
     def close(self) -> None:
         """Detach everything."""
         self._poll.close()
-        self._ring.close()
-        self._attached.close()
+        if self._ring:
+            self._ring.close()
+        if self._attached:
+            self._attached.close()
 
 
 @contextlib.contextmanager
 def open_session(
+    wishes: Wishes,
     *,
-    loader: LoaderName,
-    wish: AttachWish,
-    skip: frozenset[str],
-    ring_bytes: int,
-    pool: str | None = None,
+    attach: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Session]:
-    """Check the host, attach the probes and yield a running session."""
-    _check_privilege()
-    plan = make_plan(probe_kernel(), skip=skip)
-    if pool is not None:
-        _check_pool(pool)
-    progress(f"attaching {len(plan.hooks)} hooks (bcc compiles them first)")
-    made: list[CounterSource] = []
+    """Check the host, scan once, attach the probes and yield a running session.
 
-    def prepare(map_fds: Mapping[str, int]) -> None:
-        made[:] = [CounterSource(map_fds, plan.size_classes)]
-        made[0].open_places()
-
-    attached = make_loader(loader).attach(plan, wish=wish, ring_bytes=ring_bytes, prepare=prepare)
-    counting = {hook.function: hook.uncounted for hook in plan.hooks if not hook.unseen}
-    made[0].watch_programs(attached.program_fds, counting)
-    session = Session(plan, attached, made[0])
-    try:
+    With ``attach=False`` probes wait for :meth:`Session.attach`.
+    """
+    check_privilege()
+    facts = probe_kernel()
+    # A wrong name of a hook or a pool is told before anything is loaded.
+    plan = make_plan(facts, skip=wishes.skip)
+    if wishes.pool is not None:
+        check_pool(wishes.pool)
+    with contextlib.ExitStack() as held:
+        scanner, why_not = _scanner(held, facts, plan)
+        if scanner is not None:
+            plan = make_plan(facts, skip=wishes.skip, vmemmap_base=scanner.vmemmap_base)
+        session = Session(facts, plan, wishes, scanner, why_not)
+        held.callback(session.close)
+        if session.scans:
+            session.scan()
+        if attach:
+            session.attach(progress)
         yield session
-    finally:
-        session.close()
+
+
+def scan_once(
+    *,
+    pool: str | None = None,
+    zspages: bool = False,
+    detail: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> ScanResult:
+    """Scan all pools, or one, with no probe at all."""
+    check_privilege()
+    facts = probe_kernel()
+    if pool is not None:
+        check_pool(pool)
+    plan = make_plan(facts)
+    progress("scanning")
+    with open_scanner(facts, plan.size_classes) as scanner:
+        session = Session(facts, plan, Wishes(pool=pool), scanner)
+        try:
+            return session.scan_kernel(pool=pool, zspages=zspages, detail=detail)
+        finally:
+            session.close()
+
+
+def _scanner(
+    held: contextlib.ExitStack, facts: KernelFacts, plan: ProbePlan
+) -> tuple[Scanner | None, str]:
+    """Return the scanner, or None and why the host cannot run it: then probes must do."""
+    try:
+        return held.enter_context(open_scanner(facts, plan.size_classes)), ""
+    except EnvironmentLacksError as error:
+        return None, f"{error.problem}: {error.found}"
 
 
 @contextlib.contextmanager
@@ -161,11 +372,17 @@ def _not_preempted() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
+def _no_probes(plan: ProbePlan, reason: str) -> Coverage:
+    return Coverage(
+        hooks=0, missed_hooks=tuple(hook.function for hook in plan.hooks), why_no_hooks=reason
+    )
+
+
 def _coverage(plan: ProbePlan, attached: Attached) -> Coverage:
     lacking = (*plan.missing, *attached.failed)
     unseen = [f"{hook.unseen}: {hook.function} is not attached" for hook in lacking if hook.unseen]
-    if not plan.frames:
-        unseen.append("page frames: vmemmap_base is not in /proc/kallsyms")
+    if plan.vmemmap_base is None:
+        unseen.append("page frames: the base of the kernel's page descriptors was not found")
     uncounted = {name for hook in lacking for name in hook.uncounted}
     if plan.realtime:
         # Spinlocks leave preemption on there, and who called whom on a CPU is not known.
@@ -175,44 +392,4 @@ def _coverage(plan: ProbePlan, attached: Attached) -> Coverage:
         missed_hooks=tuple(hook.function for hook in lacking),
         uncounted=frozenset(uncounted),
         unseen=tuple(unseen),
-    )
-
-
-def _check_privilege() -> None:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    effective = int(re.findall(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)[0], 16)
-    lacking = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
-    if lacking and not effective >> _CAP_SYS_ADMIN & 1:
-        raise EnvironmentLacksError(
-            "loading probes needs root",
-            found=f"user {os.geteuid()} without {', '.join(lacking)}",
-            hint="sudo zpobs ...",
-        )
-
-
-def _pools_in_use() -> set[str]:
-    """Return pools that the host's own files tell of; zswap's go by the name ``zswap``."""
-    names = {name for name, configured in zram_devices().items() if configured}
-    return names | ({"zswap"} if _zswap_enabled() else set())
-
-
-def _zswap_enabled() -> bool:
-    try:
-        return _ZSWAP_ENABLED.read_text(encoding="ascii").strip() == "Y"
-    except OSError:
-        return False
-
-
-def _check_pool(name: str) -> None:
-    """Refuse a pool name that nothing on this host can ever have."""
-    devices = zram_devices()
-    if name in devices or (re.fullmatch(r"zswap[0-9a-f]+", name) and _zswap_enabled()):
-        return
-    found = [f"{device}{'' if used else ' (not set up)'}" for device, used in devices.items()]
-    if _zswap_enabled():
-        found.append("zswap pools, by names such as zswap1")
-    raise UsageError(
-        f"no pool is called {name}",
-        found=", ".join(found) or "no zram device, and zswap is off",
-        hint="one of these names, or no --pool to see all",
     )

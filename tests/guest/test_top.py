@@ -30,36 +30,40 @@ def device() -> ZramDevice:
     return made
 
 
-def test_once_as_json_says_what_it_cannot_know(device: ZramDevice, attach_form: str) -> None:
-    """A pool older than the probes makes the health unknown, and is named; the status is 0."""
-    command = [*TOP, "--once", "--json", "--interval", "1", "--attach", attach_form]
+def test_without_a_scan_it_says_what_it_cannot_know(device: ZramDevice, loader: str) -> None:
+    """A pool older than the probes is not met without a scan: unknown, and the status is 0."""
+    command = [*TOP, "--once", "--json", "--interval", "1", "--loader", loader, "--no-scan"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     (line,) = done.stdout.splitlines()
     frame = json.loads(line)
     assert frame["schema"] == 1
     assert frame["health"]["status"] == "unknown"
+    assert frame["health"]["scans"] == 0
     assert any(device.name in reason for reason in frame["health"]["reasons"])
     assert done.stderr == ""
 
 
-def test_late_pool_is_unknown_and_a_signal_ends_with_a_last_frame(device: ZramDevice) -> None:
-    """Text frames, one pool only; a late pool counts from now on; SIGTERM gives status 0."""
+def test_a_late_pool_is_exact_and_a_signal_ends_with_a_last_frame(
+    device: ZramDevice, loader: str
+) -> None:
+    """Text frames, one pool only, the first before the probes; SIGTERM gives status 0."""
     other = ZramDevice("64M")
-    command = [*TOP, "--interval", "1", "--pool", device.name]
+    command = [*TOP, "--interval", "1", "--pool", device.name, "--loader", loader]
     with running_until_the_end(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout
         first = running.stdout.readline()
         assert first.startswith("zpobs top")
         with Path(f"/dev/{device.name}").open("r+b", buffering=0) as file:
             file.write(os.urandom(4096))
-        time.sleep(3)
+        time.sleep(20)
         running.send_signal(signal.SIGTERM)
         out = first + running.stdout.read()
     assert running.returncode == 0
     frames = out.split("zpobs top  ")[1:]
     assert len(frames) >= 3
     last = frames[-1]
-    assert "unknown" in last
+    assert "exact" in last
+    assert "unknown" not in last
     assert device.name in last
     assert other.name not in last
     other.remove()

@@ -7,7 +7,7 @@ import json
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +29,14 @@ class ScriptedSource:
     late_s: float = 0.0
     waits: list[float] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    attached: int = 0
 
     def monotonic(self) -> float:
         return self.now_s
+
+    def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        progress("attaching")
+        self.attached += 1
 
     def wait(self, deadline_s: float, watch: tuple[int, ...] = ()) -> bool:
         self.waits.append(deadline_s)

@@ -20,6 +20,7 @@ class LoaderChoice(StrEnum):
     """How probes are loaded."""
 
     AUTO = "auto"
+    CORE = "core"
     BCC = "bcc"
 
 
@@ -42,6 +43,16 @@ SkipHookOption = Annotated[
 ]
 RingSizeOption = Annotated[
     str, typer.Option(help="Bytes of the event ring: a power of two, with K or M.")
+]
+ScanOption = Annotated[
+    bool,
+    typer.Option(
+        "--scan/--no-scan", help="Scan pools as well; without, only what probes see is known."
+    ),
+]
+RescanOption = Annotated[
+    float,
+    typer.Option(min=0, help="Seconds between scans that repair the model, 0: only after loss."),
 ]
 PoolOption = Annotated[str | None, typer.Option(help="Only the pool of this name, such as zram0.")]
 

@@ -17,7 +17,9 @@ from zpobs.commands.common import (
     LoaderChoice,
     LoaderOption,
     PoolOption,
+    RescanOption,
     RingSizeOption,
+    ScanOption,
     SkipHookOption,
     output_checked,
     parse_ring_size,
@@ -70,29 +72,32 @@ def top(
     attach: AttachOption = AttachChoice.AUTO,
     skip_hook: SkipHookOption = None,
     ring_size: RingSizeOption = "16M",
+    scan: ScanOption = True,
+    rescan: RescanOption = 60.0,
 ) -> None:
-    """Show pools and size classes live, from probes on zsmalloc.
+    """Show pools and size classes live: from a scan at once, then from probes as well.
 
-    What happened before the probes attached is not known: a pool is exact when
-    it was created while zpobs ran, and says so. SIGINT and SIGTERM end the
-    command with a last frame and status 0.
+    Where the kernel refuses probes every frame is a scan of its own: all but
+    the rates is exact then too. SIGINT and SIGTERM end the command with a last
+    frame and status 0.
     """
-    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.session import Wishes, open_session  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.views.top import StopSignal, TopOptions, run_top  # noqa: PLC0415
 
-    ring_bytes = parse_ring_size(ring_size)
+    wishes = Wishes(
+        loader=loader.value,
+        attach=attach.value,
+        skip=frozenset(skip_hook or ()),
+        ring_bytes=parse_ring_size(ring_size),
+        pool=pool,
+        scan=scan,
+        rescan_s=rescan,
+    )
     with (
         output_checked(),
         StopSignal() as stop,
         _opened_log(log) as log_file,
-        open_session(
-            loader=loader.value,
-            wish=attach.value,
-            skip=frozenset(skip_hook or ()),
-            ring_bytes=ring_bytes,
-            pool=pool,
-            progress=progress,
-        ) as session,
+        open_session(wishes, attach=False) as session,
     ):
         options = TopOptions(
             interval_s=interval,
@@ -103,8 +108,9 @@ def top(
             pool=pool,
             log=log_file,
             sort=sort.value,
+            at_once=session.scans,
         )
-        run_top(session, options, stop)
+        run_top(session, options, stop, progress)
 
 
 @contextlib.contextmanager

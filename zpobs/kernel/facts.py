@@ -16,6 +16,8 @@ _VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 _KALLSYMS = Path("/proc/kallsyms")
 _KPROBE_EVENTS = Path("/sys/bus/event_source/devices/kprobe")
 _REALTIME = Path("/sys/kernel/realtime")
+# What every pool's shrinker runs, and nothing else.
+_SHRINKER = "zs_shrinker_scan"
 _CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
 
 
@@ -24,7 +26,8 @@ class KernelFacts:
     """Facts about one running kernel.
 
     ``functions`` are the hookable functions of :mod:`zpobs.kernel.hooks` that
-    kallsyms lists. ``vmemmap_base_at`` is the address of the variable that
+    kallsyms lists. ``shrinker_at`` is the address of zs_shrinker_scan(), None if
+    kallsyms hides it. ``vmemmap_base_at`` is the address of the variable that
     turns a descriptor's address into a frame number, None if kallsyms hides
     it. ``kprobes`` tells whether kprobes can be made through perf events.
     ``chain_size`` is CONFIG_ZSMALLOC_CHAIN_SIZE, None if no copy of the
@@ -39,6 +42,7 @@ class KernelFacts:
     kprobes: bool
     chain_size: int | None
     realtime: bool = False
+    shrinker_at: int | None = None
 
 
 def probe_kernel() -> KernelFacts:
@@ -50,7 +54,8 @@ def probe_kernel() -> KernelFacts:
             found=f"no {_VMLINUX_BTF} on {release}",
             hint="a kernel built with CONFIG_DEBUG_INFO_BTF=y",
         )
-    symbols = _symbols({hook.function for hook in all_hooks()} | {"zs_malloc", "vmemmap_base"})
+    wanted = {hook.function for hook in all_hooks()}
+    symbols = _symbols(wanted | {"zs_malloc", "vmemmap_base", _SHRINKER})
     if "zs_malloc" not in symbols:
         raise EnvironmentLacksError(
             "zsmalloc is not in this kernel",
@@ -65,21 +70,23 @@ def probe_kernel() -> KernelFacts:
         release=release,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         btf=btf,
-        functions=frozenset(symbols) - {"vmemmap_base"},
+        functions=frozenset(symbols) - {"vmemmap_base", _SHRINKER},
         vmemmap_base_at=symbols.get("vmemmap_base") or None,
         kprobes=_KPROBE_EVENTS.exists(),
         chain_size=_chain_size(release),
         realtime=_REALTIME.exists(),
+        shrinker_at=symbols.get(_SHRINKER) or None,
     )
 
 
 def _symbols(wanted: set[str]) -> dict[str, int]:
     """Return the addresses of those symbols that kallsyms lists under exactly these names."""
     pattern = re.compile(
-        rf"^([0-9a-f]+) \w ({'|'.join(sorted(map(re.escape, wanted)))})(?:\t.*)?$", re.MULTILINE
+        rf"^([0-9a-f]+) \w ({'|'.join(sorted(map(re.escape, wanted)))})(?:\t.*)?$".encode(),
+        re.MULTILINE,
     )
-    listing = _KALLSYMS.read_text(encoding="ascii", errors="replace")
-    return {name: int(address, 16) for address, name in pattern.findall(listing)}
+    listing = _KALLSYMS.read_bytes()
+    return {name.decode(): int(address, 16) for address, name in pattern.findall(listing)}
 
 
 def _chain_size(release: str) -> int | None:

@@ -17,10 +17,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from zpobs import wire
-from zpobs.model.inputs import CountersReading, PoolReading
+from zpobs.model.inputs import CountersReading, CounterWords, PoolReading
 from zpobs.sources import bpfmap
 from zpobs.sources.pools import KnownPool
 from zpobs.sources.scanner import FoundPool
@@ -200,15 +198,17 @@ class CounterSource:
     def _since_base(self, reading: PoolReading) -> PoolReading:
         """Take off what a pool's counters said when its counting began."""
         base = self._base.get(reading.serial)
-        if base is None or reading.class_counters is None or base.class_counters is None:
+        if base is None:
             return reading
-        counted = reading.class_counters - base.class_counters
-        counted[:, wire.CLASS_GEOMETRY] = reading.class_counters[:, wire.CLASS_GEOMETRY]
+        classes, pool = _words(reading)
+        base_classes, base_pool = _words(base)
+        counted = classes - base_classes
+        counted[:, wire.CLASS_GEOMETRY] = classes[:, wire.CLASS_GEOMETRY]
         return replace(
             reading,
             since_mono_ns=base.since_mono_ns,
             class_counters=counted,
-            pool_counters=np.subtract(reading.pool_counters, base.pool_counters),
+            pool_counters=pool - base_pool,
         )
 
     # -- places ---------------------------------------------------------------
@@ -252,6 +252,13 @@ class CounterSource:
             bpfmap.update(self._maps["zs_class_counters"], at.to_bytes(4, sys.byteorder), zeros)
         zeros = bytes(8 * wire.POOL_WORDS * self._cpus)
         bpfmap.update(self._maps["zs_pool_counters"], slot.to_bytes(4, sys.byteorder), zeros)
+
+
+def _words(reading: PoolReading) -> tuple[CounterWords, CounterWords]:
+    """Return the counters of a reading of :class:`CounterSource`, which has them all."""
+    assert reading.class_counters is not None
+    assert reading.pool_counters is not None
+    return reading.class_counters, reading.pool_counters
 
 
 def _key(address: int) -> bytes:

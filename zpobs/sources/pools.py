@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zpobs.model.inputs import CountersReading, PoolReading
-from zpobs.sources.scanner import FoundPool
+from zpobs.sources.scanner import FoundPool, FoundPools
 
 _SYS_BLOCK = Path("/sys/block")
 
@@ -46,25 +46,39 @@ class PoolRegistry:
         self._known = known
         return {pool: each.serial for pool, each in known.items()}
 
+    def keep(self, found: FoundPools) -> None:
+        """Forget the pools that are no more."""
+        if found.complete:
+            still = set(found.pools)
+            self._known = {pool: known for pool, known in self._known.items() if pool in still}
+
     def read(self, mono_ns: int) -> CountersReading:
-        """Return a reading that counts nothing: who is there, and that nothing can be lost."""
-        return CountersReading(
-            mono_ns=mono_ns,
-            ring_full=0,
-            unpaired=0,
-            missed_runs=0,
-            untracked_pools=0,
-            pools=tuple(
-                PoolReading(
-                    serial=pool.serial,
-                    address=pool.found.address,
-                    name=pool.found.name,
-                    since_mono_ns=pool.since_mono_ns,
-                    created=False,
-                )
-                for pool in self.known
-            ),
-        )
+        """Return a reading that counts nothing; see :func:`reading_of`."""
+        since = {known.found: known.since_mono_ns for known in self._known.values()}
+        return reading_of({p: k.serial for p, k in self._known.items()}, mono_ns, since)
+
+
+def reading_of(
+    serials: Mapping[FoundPool, int], mono_ns: int, since: Mapping[FoundPool, int] | None = None
+) -> CountersReading:
+    """Return a reading where nothing is counted: who is there, and that nothing was lost."""
+    return CountersReading(
+        mono_ns=mono_ns,
+        ring_full=0,
+        unpaired=0,
+        missed_runs=0,
+        untracked_pools=0,
+        pools=tuple(
+            PoolReading(
+                serial=serial,
+                address=pool.address,
+                name=pool.name,
+                since_mono_ns=since[pool] if since else mono_ns,
+                created=False,
+            )
+            for pool, serial in serials.items()
+        ),
+    )
 
 
 def zram_devices(sysfs: Path = _SYS_BLOCK) -> dict[str, bool]:

@@ -7,7 +7,6 @@ hands on before the next run.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from collections.abc import Callable, Mapping
@@ -225,9 +224,7 @@ def _mapped(map_fd: int, size_bytes: int) -> mmap.mmap:
 
 def _frame_of(page: mmap.mmap) -> int:
     """Return the frame of a mapped page of ours, 0 if the kernel does not tell."""
-    holder = ctypes.c_char.from_buffer(page)
-    number = ctypes.addressof(holder) // mmap.PAGESIZE
-    del holder
+    number = int(np.frombuffer(page, dtype=np.uint8).ctypes.data) // mmap.PAGESIZE
     try:
         fd = os.open(_PAGEMAP, os.O_RDONLY)
     except OSError:

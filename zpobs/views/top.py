@@ -10,7 +10,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol, TextIO
@@ -28,6 +28,10 @@ _KEYS_LINE = "q quit  s/S sort by next/previous column  r reverse"
 class SnapshotSource(Protocol):
     """What ``top`` needs of a session."""
 
+    def attach(self, progress: Callable[[str], None] = ...) -> None:
+        """Attach what probes there can be; called once."""
+        ...
+
     def wait(self, deadline_s: float, watch: tuple[int, ...] = ()) -> bool:
         """Feed the model until a monotonic time or until a descriptor is readable."""
         ...
@@ -39,7 +43,10 @@ class SnapshotSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopOptions:
-    """What the command line asked for; times in seconds, ``duration_s`` None for ever."""
+    """What the command line asked for; times in seconds, ``duration_s`` None for ever.
+
+    ``at_once`` shows a frame before the probes are attached: there is a scan.
+    """
 
     interval_s: float
     duration_s: float | None = None
@@ -49,6 +56,7 @@ class TopOptions:
     pool: str | None = None
     log: TextIO | None = None
     sort: str = "pages"
+    at_once: bool = False
 
 
 class StopSignal:
@@ -104,13 +112,21 @@ class _Terminal:
         return size.lines or 24, size.columns or 80
 
 
-def run_top(source: SnapshotSource, options: TopOptions, stop: StopSignal) -> None:
+def run_top(
+    source: SnapshotSource,
+    options: TopOptions,
+    stop: StopSignal,
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
     """Show snapshots until the duration is over, a signal comes or ``q`` is pressed."""
     interactive = not (options.as_json or options.once)
     if interactive and sys.stdout.isatty() and sys.stdin.isatty():
-        last = _run_terminal(source, options, stop)
+        last = _run_terminal(source, options, stop, progress)
         _write_text(last, rates(None, last), options)
         return
+    if options.at_once and not options.once:
+        _write(_take(source, options), {}, options)
+    source.attach(progress)
     _run_plain(source, options, stop)
 
 
@@ -137,10 +153,7 @@ def _run_plain(source: SnapshotSource, options: TopOptions, stop: StopSignal) ->
         due_s = min(start_s + frame * options.interval_s, end_s)
         stopped = stop.raised or source.wait(due_s, (stop.descriptor,))
         snapshot = _take(source, options)
-        if options.as_json:
-            _write_json(snapshot, sys.stdout)
-        else:
-            _write_text(snapshot, rates(previous, snapshot), options)
+        _write(snapshot, rates(previous, snapshot), options)
         previous = snapshot
         if stopped or due_s >= end_s:
             return
@@ -148,21 +161,30 @@ def _run_plain(source: SnapshotSource, options: TopOptions, stop: StopSignal) ->
         frame = max(frame + 1, int((time.monotonic() - start_s) / options.interval_s) + 1)
 
 
-def _run_terminal(source: SnapshotSource, options: TopOptions, stop: StopSignal) -> Snapshot:
+def _run_terminal(
+    source: SnapshotSource,
+    options: TopOptions,
+    stop: StopSignal,
+    progress: Callable[[str], None],
+) -> Snapshot:
     """Redraw in place until told to end; return the last snapshot."""
     terminal = _Terminal()
     state = TopState(sort=options.sort)
-    start_s = time.monotonic()
-    end_s = _end_s(options, start_s)
-    snapshot = _take(source, options)
     shown_rates: dict[int, PoolRates] = {}
+    if not options.at_once:
+        source.attach(progress)
+    snapshot = _take(source, options)
     with terminal.opened():
+        if options.at_once:
+            _draw(terminal, snapshot, shown_rates, state, "attaching probes")
+            source.attach()
+            # Rates count from here: nothing was counted before.
+            snapshot = source.snapshot(pool=options.pool)
+        end_s = _end_s(options, time.monotonic())
         while True:
             due_s = min(time.monotonic() + options.interval_s, end_s)
             while True:
-                rows, columns = terminal.size()
-                lines = render(snapshot, shown_rates, state, rows=rows - 1, columns=columns)
-                terminal.draw([*lines, _KEYS_LINE[:columns]])
+                _draw(terminal, snapshot, shown_rates, state, _KEYS_LINE)
                 if not source.wait(due_s, (stop.descriptor, terminal.keys)):
                     break
                 key = "" if stop.raised else os.read(terminal.keys, 1).decode(errors="replace")
@@ -175,12 +197,31 @@ def _run_terminal(source: SnapshotSource, options: TopOptions, stop: StopSignal)
                 return snapshot
 
 
+def _draw(
+    terminal: _Terminal,
+    snapshot: Snapshot,
+    per_second: dict[int, PoolRates],
+    state: TopState,
+    last_line: str,
+) -> None:
+    rows, columns = terminal.size()
+    lines = render(snapshot, per_second, state, rows=rows - 1, columns=columns)
+    terminal.draw([*lines, last_line[:columns]])
+
+
 def _pressed(state: TopState, key: str) -> TopState:
     if key in ("s", ">"):
         return state.next_sort(1)
     if key in ("S", "<"):
         return state.next_sort(-1)
     return state.reversed() if key == "r" else state
+
+
+def _write(snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions) -> None:
+    if options.as_json:
+        _write_json(snapshot, sys.stdout)
+    else:
+        _write_text(snapshot, per_second, options)
 
 
 def _write_json(snapshot: Snapshot, out: TextIO) -> None:

@@ -1,0 +1,55 @@
+"""What the host allows and what its own files tell, asked before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.sources.pools import zram_devices
+
+_ZSWAP_ENABLED = Path("/sys/module/zswap/parameters/enabled")
+_CAPABILITIES = {"CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_CAP_SYS_ADMIN = 21
+
+
+def check_privilege() -> None:
+    """Raise EnvironmentLacksError unless this process may load BPF programs."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    effective = int(re.findall(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)[0], 16)
+    lacking = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    if lacking and not effective >> _CAP_SYS_ADMIN & 1:
+        raise EnvironmentLacksError(
+            "loading BPF programs needs root",
+            found=f"user {os.geteuid()} without {', '.join(lacking)}",
+            hint="sudo zpobs ...",
+        )
+
+
+def pools_in_use() -> set[str]:
+    """Return the pools that the host's files tell of; zswap's go by the name ``zswap``."""
+    names = {name for name, configured in zram_devices().items() if configured}
+    return names | ({"zswap"} if _zswap_enabled() else set())
+
+
+def _zswap_enabled() -> bool:
+    try:
+        return _ZSWAP_ENABLED.read_text(encoding="ascii").strip() == "Y"
+    except OSError:
+        return False
+
+
+def check_pool(name: str) -> None:
+    """Raise UsageError for a pool name that nothing on this host can ever have."""
+    devices = zram_devices()
+    if name in devices or (re.fullmatch(r"zswap[0-9a-f]+", name) and _zswap_enabled()):
+        return
+    found = [f"{device}{'' if used else ' (not set up)'}" for device, used in devices.items()]
+    if _zswap_enabled():
+        found.append("zswap pools, by names such as zswap1")
+    raise UsageError(
+        f"no pool is called {name}",
+        found=", ".join(found) or "no zram device, and zswap is off",
+        hint="one of these names, or no --pool to see all",
+    )
