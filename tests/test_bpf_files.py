@@ -12,7 +12,9 @@ import pytest
 
 from tests.factories import make_facts
 from zpobs import bpf_files
-from zpobs.bpf_files import bpf_folder, bpf_text
+from zpobs.bpf_build import build_objects
+from zpobs.bpf_files import StaleObjectError, bpf_folder, bpf_object, bpf_text, built_name
+from zpobs.errors import EnvironmentLacksError
 from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
 from zpobs.loaders import MAPS, bcc
 from zpobs.sources.counters import POOL_ENTRY
@@ -41,9 +43,81 @@ def test_an_installed_package_brings_them_along(
     assert bpf_text("zs_wire.h") == "installed"
 
 
-def test_a_wheel_carries_them() -> None:
-    """The wheel's build puts bpf/ where bpf_folder() looks."""
-    assert '"bpf" = "zpobs/_bpf"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return a checkout of its own with one object's sources and a built object."""
+    monkeypatch.setattr(bpf_files, "_PACKAGE", tmp_path / "zpobs")
+    (tmp_path / "bpf").mkdir()
+    (tmp_path / "bpf" / "one.bpf.c").write_text('#include "one.h"\nint one = ONE;\n')
+    (tmp_path / "bpf" / "one.h").write_text("#define ONE 1\n")
+    (tmp_path / "build" / "bpf").mkdir(parents=True)
+    (tmp_path / "build" / "bpf" / built_name("one.bpf.o")).write_text("object")
+    return tmp_path
+
+
+def test_a_checkout_finds_the_object_of_its_sources(checkout: Path) -> None:
+    """As long as no source changes, the object that was built of them is found."""
+    assert bpf_object("one.bpf.o").read_text() == "object"
+    (checkout / "bpf" / "two.bpf.c").write_text("of another object")
+    assert bpf_object("one.bpf.o").read_text() == "object"
+
+
+@pytest.mark.parametrize("changed", ["one.bpf.c", "one.h", "new.h"])
+def test_an_object_of_older_sources_is_refused(checkout: Path, changed: str) -> None:
+    """When its source or any header has changed, one line says so and names make setup."""
+    with (checkout / "bpf" / changed).open("a") as file:
+        file.write("/* more */\n")
+    with pytest.raises(StaleObjectError, match=r"out of date.*make setup"):
+        bpf_object("one.bpf.o")
+
+
+@pytest.mark.usefixtures("checkout")
+def test_an_object_that_was_never_built_is_told() -> None:
+    """A missing object is another error than one out of date, with the same remedy."""
+    with pytest.raises(EnvironmentLacksError, match=r"is not there.*make setup") as missing:
+        bpf_object("two.bpf.o")
+    assert not isinstance(missing.value, StaleObjectError)
+
+
+def test_an_installed_package_uses_the_object_it_brought(checkout: Path) -> None:
+    """In a wheel the object has a plain name and is whatever was built with it."""
+    installed = checkout / "zpobs" / "_bpf"
+    installed.mkdir(parents=True)
+    with pytest.raises(EnvironmentLacksError, match="the package anew"):
+        bpf_object("one.bpf.o")
+    (installed / "one.bpf.o").write_text("installed")
+    assert bpf_object("one.bpf.o").read_text() == "installed"
+
+
+@needs_clang
+def test_building_again_makes_what_is_out_of_date_and_no_more(checkout: Path) -> None:
+    """An object of present sources stays as it is, an older one is replaced."""
+    assert build_objects() == {"one.bpf.o": bpf_object("one.bpf.o")}
+    assert bpf_object("one.bpf.o").read_text() == "object"
+    (checkout / "bpf" / "one.h").write_text("#define ONE 2\n")
+    assert build_objects() == {"one.bpf.o": bpf_object("one.bpf.o")}
+    assert bpf_object("one.bpf.o").read_bytes()[:4] == b"\x7fELF"
+    assert str(checkout).encode() not in bpf_object("one.bpf.o").read_bytes()
+    assert len(list((checkout / "build" / "bpf").iterdir())) == 1
+
+
+@needs_clang
+def test_what_the_compiler_says_is_told(checkout: Path) -> None:
+    """A source that does not compile leaves the first error and no object, old or half."""
+    (checkout / "bpf" / "one.h").write_text("#define ONE nonsense\n")
+    with pytest.raises(EnvironmentLacksError, match=r"one\.bpf\.c.*nonsense"):
+        build_objects()
+    with pytest.raises(StaleObjectError):
+        bpf_object("one.bpf.o")
+    assert [path.suffix for path in (checkout / "build" / "bpf").iterdir()] == [".o"]
+
+
+def test_without_clang(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no clang, the packages that bring it are named."""
+    (checkout / "bpf" / "one.h").write_text("#define ONE 2\n")
+    monkeypatch.setenv("PATH", str(checkout))
+    with pytest.raises(EnvironmentLacksError, match=r"no clang.*apt install clang"):
+        build_objects()
 
 
 def test_the_pool_entry_is_the_same_in_c_and_python() -> None:
