@@ -13,6 +13,12 @@ from zpobs.model.arrays import I64, U8, U32, U64, FreeList, grown, grown_length
 from zpobs.wire import CHAIN_MAX
 
 
+def _lengths(pages: U8) -> list[int]:
+    """Return the chain lengths that occur, 0 left out."""
+    found: list[int] = np.flatnonzero(np.bincount(pages)[1:]).tolist()
+    return [length + 1 for length in found]
+
+
 class FrameArena:
     """Frame numbers by span; a span is the index of its first frame in ``frames``."""
 
@@ -30,7 +36,7 @@ class FrameArena:
     def take(self, pages: U8) -> U32:
         """Return a span for each chain length in ``pages`` (all in 1..CHAIN_MAX), shape (n,)."""
         spans = np.empty(len(pages), dtype=np.uint32)
-        for length in range(1, CHAIN_MAX + 1):
+        for length in _lengths(pages):
             wanted = np.flatnonzero(pages == length)
             free = self._free[length]
             reused = min(len(wanted), len(free))
@@ -45,7 +51,7 @@ class FrameArena:
 
     def give(self, spans: U32, pages: U8) -> None:
         """Take back spans of the given lengths; length 0 is no span."""
-        for length in range(1, CHAIN_MAX + 1):
+        for length in _lengths(pages):
             self._free[length].give(spans[pages == length])
 
     def gather(self, spans: U32, pages: I64) -> U64:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from zpobs import wire
-from zpobs.errors import RecordError
 from zpobs.model.arrays import I64, U16, U64, Bools
+from zpobs.model.chains import check_frames, renew_chains, take_frames
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.losses import LossHistory
 from zpobs.model.pools import Pool, PoolDirectory
@@ -97,7 +97,7 @@ class ShadowModel:
             wire.check(words)
         parts = _records(words, is_frames) if chains else None
         if parts is not None:
-            _check_frames(parts[wire.WORD_HEAD])
+            check_frames(parts[wire.WORD_HEAD])
         self._newest_ns = max(self._newest_ns, int(words[:, wire.WORD_TIME].max()))
         marks = None
         if others:
@@ -106,10 +106,13 @@ class ShadowModel:
         if states == len(words):
             self._take_states(np.ascontiguousarray(words.T[:_STATE_WORDS]))
         elif states:
-            at = np.flatnonzero(is_state)
-            self._take_states(words.T[:_STATE_WORDS].take(at, axis=1))
+            columns = _records(words, is_state, _STATE_WORDS)
+            if parts is not None and self._take_walk(columns, parts, is_state, is_frames):
+                parts = None
+            else:
+                self._take_states(columns)
         if parts is not None:
-            self._take_frames(parts)
+            self._bury(take_frames(self._rows, parts))
         if marks is not None:
             self._end_scans(marks)
             if states + chains + marks.shape[1] < len(words):
@@ -188,7 +191,7 @@ class ShadowModel:
         slots = self._pools.slots(head >> _SERIAL_SHIFT, time_ns)
         state = _pack_states(head, slots, word3, word4)
         state[death] = slots[death]
-        freeobj = np.minimum(word3 >> np.uint64(32), NO_FREEOBJ).astype(np.uint16)
+        freeobj = _freeobj(word3)
         revoked = self._revoked(slots, word3, word4, time_ns)
         if revoked is not None:
             state[revoked] &= ~LIVE
@@ -219,6 +222,60 @@ class ShadowModel:
             inuse = (word3[at] & _U32).view(np.int64)
             self._pools.scans.see(cells, inuse, time_ns[at], old_ns[at])
         self._bury(rows if revoked is not None else rows[death])
+
+    def _take_walk(self, columns: Words, parts: Words, is_state: Bools, is_frames: Bools) -> bool:
+        """Take a scan's STATE records, and their FRAMES, if they are newer than all that is known.
+
+        Return False, and change nothing that counts, if they may not be. It does
+        what the general way does, each address looked up once and with fewer
+        questions: scans are long.
+        """
+        head, time_ns, address, word3, word4 = columns
+        scanned = _scanned(head)
+        if scanned is None or not scanned.all() or not _rising(time_ns):
+            return False
+        inuse = (word3 & _U32).view(np.int64)
+        of_state = (np.cumsum(is_state) - 1)[is_frames]
+        serials = head >> _SERIAL_SHIFT
+        if (
+            of_state[0] < 0
+            or (serials != serials[0]).any()
+            or (address[of_state] != parts[wire.WORD_SUBJECT]).any()
+            or (time_ns[of_state] != parts[wire.WORD_TIME]).any()
+            or not (self._pools.scans.alone or inuse.all())
+            or int(time_ns[0]) < self._pools.scans.newest_swept_ns
+        ):
+            return False
+        pool = self._pools.get(int(serials[0]), int(time_ns[0]))
+        table = self._rows
+        rows = table.find_or_add(address)
+        old_ns = table.time_ns.take(rows)
+        if (
+            pool.gone
+            or int(self._pools.deferred_ns[pool.slot]) > int(time_ns[0])
+            or (time_ns <= old_ns).any()
+            or (time_ns <= table.generation_ns.take(rows)).any()
+            or (table.address.take(rows) != address).any()
+        ):
+            return False
+        unknown = old_ns == 0
+        if unknown.any():
+            table.first_seen(rows[unknown], time_ns[unknown])
+        slot = np.uint64(pool.slot)
+        state = _pack_states(head, slot, word3, word4)
+        self._store_newest(rows, time_ns, state, _freeobj(word3))
+        chained = rows[of_state]
+        table.generation_ns[chained] = time_ns[of_state]
+        newest = time_ns == table.time_ns.take(rows)
+        everything = np.ones(len(chained), dtype=bool)
+        if not newest.all():
+            # Met twice, since its list was walked again.
+            some = newest[of_state]
+            parts, chained, everything = parts[:, some], chained[some], everything[some]
+        renew_chains(table, parts, chained, everything)
+        cells = _cells(slot, word4[newest])
+        self._pools.scans.see(cells, inuse[newest], time_ns[newest], old_ns[newest])
+        return True
 
     def _store_newest(self, rows: I64, time_ns: U64, state: U64, freeobj: U16) -> None:
         """Store states, none older than its row; the last assignment to a row stays."""
@@ -321,54 +378,6 @@ class ShadowModel:
         table.end_lives(rows, swept_ns)
         self._tombstones.add(rows, np.maximum(table.touched_ns(rows), swept_ns))
 
-    def _take_frames(self, columns: Words) -> None:
-        """Take FRAMES records, by column: shape (RECORD_WORDS, n)."""
-        table = self._rows
-        time_ns = columns[wire.WORD_TIME]
-        if not _rising(time_ns):
-            columns = columns.take(np.argsort(time_ns, kind="stable"), axis=1)
-            time_ns = columns[wire.WORD_TIME]
-        rows = table.find_or_add(columns[wire.WORD_SUBJECT])
-        before_ns = table.generation_ns.take(rows)
-        void = (time_ns < before_ns) | (
-            table.born.take(rows) & (time_ns < table.first_ns.take(rows))
-        )
-        table.generation_ns[rows[~void]] = time_ns[~void]
-        # By rising time, so that the newest generation of each row stays.
-        newest = time_ns == table.generation_ns.take(rows)
-        newest &= ~void
-        if newest.all():
-            self._renew_chains(columns, rows, time_ns > before_ns)
-        else:
-            columns = columns.compress(newest, axis=1)
-            self._renew_chains(columns, rows[newest], (time_ns > before_ns)[newest])
-        # Rows of void parts too: they may have been made just now, for nothing.
-        self._bury(rows)
-
-    def _renew_chains(self, columns: Words, rows: I64, renewed: Bools) -> None:
-        """Store parts of page chains, all of their rows' newest generations."""
-        table = self._rows
-        head = columns[wire.WORD_HEAD]
-        first = ((head >> np.uint64(16)) & np.uint64(0xFF)).astype(np.int64)
-        pages = (head >> np.uint64(24)).astype(np.uint8)
-        # A part that names another length must not write past the span there is.
-        renewed |= table.pages.take(rows) != pages
-        at = np.flatnonzero(renewed)
-        fresh, which = np.unique(rows[at], return_index=True)
-        table.void_frames(fresh)
-        fresh_pages = pages[at[which]]
-        table.span[fresh] = table.arena.take(fresh_pages)
-        table.pages[fresh] = fresh_pages
-        start = table.span.take(rows) + first
-        length = pages - first
-        for offset in range(wire.FRAMES_PER_RECORD):
-            inside = np.flatnonzero(length > offset)
-            table.arena.frames[start[inside] + offset] = columns[3 + offset][inside]
-        part = first // wire.FRAMES_PER_RECORD
-        for number in range(wire.CHAIN_MAX // wire.FRAMES_PER_RECORD):
-            # Repeated rows do no harm: all would set the same bit.
-            table.parts[rows[part == number]] |= np.uint8(1 << number)
-
     def _take_events(self, words: Words) -> None:
         """Keep the most recent events, and act on those that change pools (they are rare)."""
         self._events = np.concatenate([self._events, words])[-EVENTS_KEPT:]
@@ -420,9 +429,18 @@ class ShadowModel:
             self._pools.forget(pool)
 
 
-def _records(words: Words, chosen: Bools) -> Words:
-    """Return the chosen records by column, shape (RECORD_WORDS, n)."""
-    return words.T.take(np.flatnonzero(chosen), axis=1)
+def _records(words: Words, chosen: Bools, count: int = wire.RECORD_WORDS) -> Words:
+    """Return the first ``count`` words of the chosen records by column, shape (count, n)."""
+    at = np.flatnonzero(chosen)
+    if words.flags.f_contiguous:
+        return words.T[:count].take(at, axis=1)
+    # Whole records first: few columns of all records would cost more.
+    return np.ascontiguousarray(words[at].T[:count])
+
+
+def _freeobj(word3: U64) -> U16:
+    out: U16 = np.minimum(word3 >> np.uint64(32), NO_FREEOBJ).astype(np.uint16)
+    return out
 
 
 def _scanned(head: U64) -> Bools | None:
@@ -433,13 +451,13 @@ def _scanned(head: U64) -> Bools | None:
     return scanned if scanned.any() else None
 
 
-def _cells(slots: U64, class_index: U64) -> I64:
+def _cells(slots: U64 | np.uint64, class_index: U64) -> I64:
     """Return the cell of each pool slot and class, as in :mod:`zpobs.model.scans`."""
     cells = slots * np.uint64(CLASSES_MAX) + class_index % np.uint64(CLASSES_MAX)
     return cells.view(np.int64)
 
 
-def _pack_states(head: U64, slots: U64, word3: U64, word4: U64) -> U64:
+def _pack_states(head: U64, slots: U64 | np.uint64, word3: U64, word4: U64) -> U64:
     """Return the state word of each STATE record, as :mod:`zpobs.model.rows` lays it out."""
     state = word4 << np.uint64(STATE_CLASS_SHIFT)
     state |= slots
@@ -448,16 +466,3 @@ def _pack_states(head: U64, slots: U64, word3: U64, word4: U64) -> U64:
     state |= (head & np.uint64(0xFFFF00)) << np.uint64(STATE_FLAGS_SHIFT - 8)
     state |= LIVE
     return state
-
-
-def _check_frames(head: U64) -> None:
-    """Raise :class:`RecordError` if a FRAMES record names pages that no chain has."""
-    first = (head >> np.uint64(16)) & np.uint64(0xFF)
-    pages = (head >> np.uint64(24)) & np.uint64(0xFF)
-    wrong = (first >= pages) | (pages > wire.CHAIN_MAX) | (first % wire.FRAMES_PER_RECORD != 0)
-    if wrong.any():
-        at = int(wrong.argmax())
-        raise RecordError(
-            "a FRAMES record names pages that no chain has",
-            found=f"first page {int(first[at])} of {int(pages[at])}",
-        )
