@@ -20,6 +20,16 @@ def render(report: Report, *, limit: int) -> list[str]:
     lines += comparison.meanwhile
     if not comparison.pools and not comparison.meanwhile:
         lines.append(_no_pool_line(report))
+    lines += [
+        f"{each.subject}: {each.name} contradicts the model"
+        for each in report.witnesses
+        if each.contradicts
+    ]
+    lines += [
+        f"{each.name}: {_plural(len(each.violated), 'violation')} of invariants"
+        for each in report.invariants or ()
+        if each.violated
+    ]
     if not report.verified:
         lines.append("nothing could be verified")
     lines += report.missing
@@ -81,7 +91,8 @@ def _pool(pool: PoolComparison, limit: int) -> Iterator[str]:
     differences = pool.differences
     yield from (f"  {_difference(each)}" for each in differences[:limit])
     if len(differences) > limit:
-        yield f"  {len(differences) - limit:,} more differences (--limit, or --json for all)"
+        left = _plural(len(differences) - limit, "more difference")
+        yield f"  {left} (--limit, or --json for all)"
     yield from (f"  {_busy(each)}" for each in pool.busy)
 
 
@@ -96,7 +107,7 @@ def _difference(each: Difference) -> str:
             what = f"the model has no such zspage; kernel: {each.kernel} objects"
     else:
         what = f"{each.field}: model {_value(each.shadow)}, kernel {_value(each.kernel)}"
-    return f"{place} {what} ({each.standing})"
+    return f"{place} {what} (model: {each.standing})"
 
 
 def _value(value: Value) -> str:
@@ -155,13 +166,14 @@ def _invariants(pool: CheckedPool, limit: int) -> Iterator[str]:
     for check in pool.findings.checks:
         count = violated.count(check.invariant)
         unit = _plural(check.checked, check.unit, "classes" if check.unit == "class" else None)
-        verdict = f"VIOLATED {count:,} times in" if count else "holds for"
+        verdict = f"VIOLATED: {count:,} of" if count else "holds for"
         yield f"  {pool.name:<9.9} {check.invariant:<17} {verdict} {unit}"
         for reason, unchecked in check.unchecked:
             yield f"{'':12}{'':18}not checked for {unchecked:,}: {reason}"
     yield from (f"  {each}" for each in pool.violated[:limit])
     if len(pool.violated) > limit:
-        yield f"  {len(pool.violated) - limit:,} more violations (--limit, or --json for all)"
+        left = _plural(len(pool.violated) - limit, "more violation")
+        yield f"  {left} (--limit, or --json for all)"
 
 
 def _plural(count: int, one: str, many: str | None = None) -> str:
