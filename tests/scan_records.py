@@ -154,7 +154,7 @@ class ScanRecords:
                 address,
                 page,
                 word,
-                (0xFFFF888000F00008 if inuse else 0) if huge else later,
+                (0xFFFF888000F00009 if inuse else 0) if huge else later,
                 offset | self._page_type << 24 | 1 << 32,
                 a=number,
                 b=shape.pages,

@@ -221,11 +221,16 @@ def test_json_of_a_chain() -> None:
 
 
 def test_json_of_a_huge_zspage() -> None:
-    """The one page of a huge zspage has a handle and no next, and there is no free list."""
+    """The one page of a huge zspage has a handle and no next, and there is no free list.
+
+    The bit that marks the handle as in use is no part of it; an empty zspage has none.
+    """
     made = entry(descriptor_dump(healthy(), FLAGS), 8)
     (only,) = made["descriptors"]
     assert only["handle"] == "0xffff888000f00008"
     assert "next" not in only
+    (empty,) = entry(descriptor_dump(healthy(), FLAGS), 9)["descriptors"]
+    assert empty["handle"] is None
     assert made["free_list"] is None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zpobs.commands import top, verify
+from zpobs.commands import scan, top, verify
 from zpobs.errors import EXIT_BUG, ZpobsError
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ def _root(
 
 
 app.command(epilog=top.EXAMPLES)(top.top)
+app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 
 

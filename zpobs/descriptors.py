@@ -87,7 +87,7 @@ class DescriptorColumns:
     address that the descriptor itself names. ``frame`` is UNTOLD where frames
     are not known, ``page_type`` where the kernel marks no type.
     ``next_or_handle`` is the next descriptor's address, of a huge zspage the
-    object's handle.
+    object's handle with the lowest bit set while the object is in use.
     """
 
     zspage: Ints
@@ -172,7 +172,8 @@ class DescriptorDump:
                 "first_obj_offset": offset,
                 "refcount": refcount,
                 "zspage": f"{back:#x}",
-                last: f"{link:#x}" if link or huge else None,
+                # The lowest bit of a handle's word says that it is in use.
+                last: f"{link & ~int(huge):#x}" if link else None,
             }
             for page, address, frame, word, kind, offset, refcount, back, link in rows
         ]

@@ -1,0 +1,106 @@
+"""``zpobs scan``: one snapshot, taken by a scan alone."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from zpobs.commands.common import PoolOption, output_checked, progress
+from zpobs.errors import UsageError
+
+EXAMPLES = """\
+Examples:
+
+\b
+  zpobs scan                                 pools and size classes, now
+  zpobs scan --json --zspages                everything, one JSON object
+  zpobs scan --pool zram0 --class 126        zspages of one size class
+  zpobs scan --descriptors --class 126 --limit 3
+  zpobs scan --descriptors --zspage 0xffff888104d6f930
+"""
+
+# Addresses are words of 64 bits.
+_ADDRESS_MAX = 2**64 - 1
+_LINES_PER_WRITE = 4096
+
+
+def scan(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object (schema 1), no text.")
+    ] = False,
+    pool: PoolOption = None,
+    zspages: Annotated[
+        bool, typer.Option("--zspages", help="Every zspage: kernel addresses and page frames.")
+    ] = False,
+    descriptors: Annotated[
+        bool,
+        typer.Option("--descriptors", help="Every zspage, and every page's descriptor in it."),
+    ] = False,
+    class_index: Annotated[
+        int | None,
+        typer.Option("--class", min=0, metavar="INDEX", help="List zspages of this size class."),
+    ] = None,
+    zspage: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="List the zspage at this address alone."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="List at most so many zspages of a pool.")
+    ] = None,
+) -> None:
+    """Show every pool as it is now, from one scan; no probe is attached.
+
+    Where a pool changed while it was scanned its status says so.
+    """
+    address = None if zspage is None else _parse_address(zspage)
+    from zpobs.descriptors import descriptor_dump  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.session import scan_once  # noqa: PLC0415
+    from zpobs.views.scan import Choice, Details, chosen, render, warnings, write_json  # noqa: PLC0415
+
+    narrowed = class_index is not None or address is not None or limit is not None
+    choice = Choice(zspages or descriptors or narrowed, class_index, address, limit, pool)
+    result = scan_once(pool=pool, zspages=choice.zspages, detail=descriptors, progress=progress)
+    snapshot = result.snapshot
+    if address is not None and not any(len(chosen(each, choice)) for each in snapshot.pools):
+        raise UsageError(
+            f"no zspage{'' if class_index is None else f' of class {class_index}'} is at {zspage}",
+            found=f"{sum(each.zspages for each in snapshot.pools)} others",
+            hint="zpobs scan --zspages; zspages come and go",
+        )
+    details = None
+    if descriptors:
+        dumps = {
+            key: descriptor_dump(words, result.page_flags) for key, words in result.details.items()
+        }
+        details = Details(dumps, result.page_flags)
+    # The records may be many times what is shown of them.
+    del result
+    with output_checked():
+        if as_json:
+            for reason in warnings(snapshot):
+                typer.echo(f"zpobs: {reason}", err=True)
+            write_json(snapshot, choice, details, sys.stdout)
+            return
+        lines: list[str] = []
+        for line in render(snapshot, choice, details):
+            lines.append(line)
+            if len(lines) == _LINES_PER_WRITE:
+                sys.stdout.write("\n".join([*lines, ""]))
+                lines.clear()
+        sys.stdout.write("\n".join([*lines, ""]))
+        sys.stdout.flush()
+
+
+def _parse_address(text: str) -> int:
+    """Return an address written in hexadecimal, with or without 0x."""
+    try:
+        address = int(text, 16)
+    except ValueError:
+        address = -1
+    if not 0 <= address <= _ADDRESS_MAX:
+        raise UsageError(
+            f"--zspage {text} is no address", hint="one that zpobs scan --zspages lists"
+        )
+    return address
