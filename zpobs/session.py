@@ -36,6 +36,8 @@ from zpobs.wire import Words
 TICK_S = 0.25
 # Repairs take at most this share of the time, however much is lost.
 _REPAIR_SHARE = 0.1
+# What wall-clock and monotonic time drift apart by is no setting of a clock.
+_CLOCK_SET_NS = 10_000_000
 DEFAULT_RESCAN_S = 60.0
 
 
@@ -94,6 +96,7 @@ class Session:
         self._poll = select.epoll()
         self._scan_each = self.scans
         self._loss = self._loss_scanned = 0
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
         self._next_repair_s = self._next_scan_s = float("inf")
 
     @property
@@ -176,10 +179,24 @@ class Session:
         # The reading last, so that whatever was lost so far is told.
         self._drain()
         self._read_counters()
+        now_ns = time.monotonic_ns()
         snapshot = self._model.snapshot(
-            time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
+            time_ns=now_ns + self._wall_offset_ns(now_ns),
+            mono_ns=now_ns,
+            zspages=zspages,
+            pool=pool,
         )
         return snapshot if self.scans else self._with_unmet(snapshot, pool)
+
+    def _wall_offset_ns(self, mono_ns: int) -> int:
+        """Return wall-clock less monotonic time; the same as before unless a clock was set.
+
+        So that one moment has one wall-clock time in all snapshots.
+        """
+        offset_ns = time.time_ns() - mono_ns
+        if abs(offset_ns - self._offset_ns) > _CLOCK_SET_NS:
+            self._offset_ns = offset_ns
+        return self._offset_ns
 
     def _with_unmet(self, snapshot: Snapshot, wanted: str | None) -> Snapshot:
         """Without scans: say so, and which pools were there before and have not been met since."""

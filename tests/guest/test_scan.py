@@ -60,7 +60,8 @@ def test_attached_late(
     arguments = ["--loader", loader, "--attach", attach_form, "--rescan", "0", "--json"]
     top = Top(tmp_path / "frames.jsonl", arguments)
     top.await_first()
-    before = pool_named(exact_frame(top), device.name)
+    first = exact_frame(top)
+    before = pool_named(first, device.name)
     assert_passed(compare_state(before, device.mm_stat(), walk(witness, device)))
     assert before["counters"]["allocs"] == 0
     churn = Churn(device, operations=8_000, seed=73)
@@ -68,9 +69,12 @@ def test_attached_late(
         device.compact()
     made = churn.finish()
     move_pages(walk(witness, device))
-    pool = pool_named(exact_frame(top), device.name)
+    last = exact_frame(top)
+    pool = pool_named(last, device.name)
     # No scan since the one behind the attaching.
+    assert last["health"]["scans"] == first["health"]["scans"]
     assert pool["last_scan_ns"] == before["last_scan_ns"]
+    assert pool["since_ns"] == before["since_ns"]
     assert pool["counters"]["allocs"] == made["zs_malloc"]
     assert_passed(compare_state(pool, device.mm_stat(), walk(witness, device)))
     assert top.stop() == 0

@@ -146,6 +146,9 @@ class PoolDirectory:
             reading.created,
         )
         pool = self._by_serial[reading.serial]
+        if reading.class_counters is not None and not reading.created:
+            # Known longer, maybe, but counted since then.
+            pool.since_ns = reading.since_mono_ns
         pool.class_counters = reading.class_counters
         pool.pool_counters = reading.pool_counters
 

@@ -7,6 +7,7 @@ hands on before the next run.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Callable, Mapping
@@ -202,8 +203,10 @@ class Scanner:
         if hasattr(self, "_control"):
             # An mmap cannot be closed while arrays look into it.
             del self._control, self._records
-            self._control_memory.close()
-            self._record_memory.close()
+            # Nor while a failed walk's traceback holds some; then they end with it.
+            with contextlib.suppress(BufferError):
+                self._control_memory.close()
+                self._record_memory.close()
 
     def __enter__(self) -> Self:
         return self
