@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +47,8 @@ class Machine:
         self.records: list[Record] = []
         self.pools: list[Allocator] = []
         self.lost = 0
+        # What others do meanwhile, called at moments inside operations; it may only look.
+        self.meanwhile: Callable[[], None] = lambda: None
         self._serial = 0
         self._free_addresses: list[int] = []
         self._slabs = 0
@@ -114,6 +116,10 @@ class Zspage:
     def huge(self) -> bool:
         return self.size_class.objs == 1 and self.size_class.pages == 1
 
+    def word3(self) -> int:
+        """Return what a STATE's word 3 tells: objects, first free slot."""
+        return self.inuse | (self.free_slots[-1] if self.free_slots else 0xFFFFFFFF) << 32
+
 
 class SizeClass:
     """One size class: its geometry, its fullness lists (newest first), its counters."""
@@ -126,6 +132,8 @@ class SizeClass:
         self.lists: list[list[Zspage]] = [[] for _ in range(GROUPS)]
         self.capacity = 0
         self.used = 0
+        # Empty ones taken off their list by a deferred free count until they are freed.
+        self.spliced = 0
         self.allocs = self.frees = self.moves = 0
         self.met = False
 
@@ -142,6 +150,12 @@ class SizeClass:
 
     def remove(self, zspage: Zspage) -> None:
         self.lists[zspage.fullness].remove(zspage)
+
+    def stats(self) -> tuple[int, ...]:
+        """Return the class's own statistics: zspages in each list, capacity, objects."""
+        counts = [len(each) for each in self.lists]
+        counts[0] += self.spliced
+        return (*counts, self.capacity, self.used)
 
     def first(self, groups: Iterable[int]) -> Zspage | None:
         return next((self.lists[group][0] for group in groups if self.lists[group]), None)
@@ -225,13 +239,18 @@ class Allocator:
         self._handles += 1
         self._place(zspage, self._handles)
         size_class.allocs += 1
-        size_class.used += 1
         size_class.met = True
         if newborn:
-            size_class.insert(zspage)
+            zspage.fullness = size_class.group(zspage)
             time_ns = self._tell_state(zspage, newborn=True)
             self._tell_frames(zspage, time_ns)
+            self.machine.meanwhile()
+            size_class.insert(zspage)
+            size_class.capacity += size_class.objs
+            size_class.used += 1
         else:
+            self.machine.meanwhile()
+            size_class.used += 1
             self._fix_fullness(zspage)
         return self._handles
 
@@ -242,6 +261,7 @@ class Allocator:
         zspage.free_slots.append(slot)
         zspage.size_class.frees += 1
         zspage.size_class.used -= 1
+        self.machine.meanwhile()
         self._fix_fullness(zspage)
         if zspage.inuse == 0 and not zspage.locked:
             self._bury(zspage)
@@ -278,13 +298,16 @@ class Allocator:
         self.deferred_begin_ns = self.machine.tick()
         for size_class in self.own_classes():
             self.spliced += size_class.lists[0]
+            size_class.spliced += len(size_class.lists[0])
             size_class.lists[0] = []
 
     def free_deferred(self) -> None:
         """Go on with the deferred free: give back what was taken off the lists."""
         for zspage in self.spliced:
             zspage.locked.clear()
+            zspage.size_class.spliced -= 1
             self._forget(zspage)
+            self.machine.meanwhile()
         self.spliced = []
 
     def end_deferred(self) -> None:
@@ -372,7 +395,6 @@ class Allocator:
             free_slots=list(reversed(range(size_class.objs))),
         )
         self.zspages[zspage] = None
-        size_class.capacity += size_class.objs
         return zspage
 
     def _place(self, zspage: Zspage, handle: int) -> None:
@@ -392,10 +414,12 @@ class Allocator:
         self._tell_state(zspage)
 
     def _bury(self, zspage: Zspage) -> None:
-        zspage.size_class.remove(zspage)
         head = self._head(wire.KIND_DEATH)
         index = zspage.size_class.index
         self.machine.emit(head, self.machine.tick(), zspage.address, 0, index)
+        # Told when its last page is locked; it stands on its list a moment longer.
+        self.machine.meanwhile()
+        zspage.size_class.remove(zspage)
         self._forget(zspage)
 
     def _forget(self, zspage: Zspage) -> None:
@@ -417,7 +441,9 @@ class Allocator:
                 break
             size_class.remove(source)
             self._move_objects(source, target)
+            self.machine.meanwhile()
             self._putback(source)
+            self.machine.meanwhile()
             if source.inuse == 0:
                 freed += size_class.pages
                 if not source.locked:
@@ -443,9 +469,7 @@ class Allocator:
         flags = (wire.FLAG_HUGE if zspage.huge else 0) | (wire.FLAG_NEWBORN if newborn else 0)
         pages = zspage.size_class.pages if newborn else 0
         head = self._head(wire.KIND_STATE, flags=flags, a=zspage.fullness, b=pages)
-        free = zspage.free_slots[-1] if zspage.free_slots else zspage.size_class.objs
-        inuse = zspage.inuse | free << 32
-        self.machine.emit(head, time_ns, zspage.address, inuse, zspage.size_class.index)
+        self.machine.emit(head, time_ns, zspage.address, zspage.word3(), zspage.size_class.index)
         return time_ns
 
     def _tell_frames(self, zspage: Zspage, time_ns: int) -> None:

@@ -25,13 +25,17 @@ CLASSES_MAX = 512
 _CLOSED_NS = np.uint64(2**64 - 1)
 # Without probes: of how many sixteenths of a class's zspages a walk must tell to drop the others.
 _NEARLY_ALL = 15
+# A birth is told under the class's lock before the zspage stands on its list: for so long at
+# most a walk may miss it. Generous: whoever holds the lock can lose its CPU to a hypervisor.
+BIRTH_NS = np.uint64(50_000_000)
 
 
 class ScanLedger:
     """Columns by cell: pool slot * CLASSES_MAX + class index.
 
     ``geometry`` is as in the counters, 0 before the first walk. ``known_ns`` is
-    the beginning of the last verified walk, 0 if none. ``swept_ns``: zspages
+    the beginning of the last verified walk, 0 if none, or of a doubted one the
+    birth that it may have missed. ``swept_ns``: zspages
     not seen since then are gone. ``capacity`` and ``objects`` are the kernel's
     figures at ``end_ns``, the end of the last walk, and ``verified`` whether
     that one was. While a walk is under way ``verified`` is false.
@@ -109,6 +113,15 @@ class ScanLedger:
         own = slice(slot * CLASSES_MAX, (slot + 1) * CLASSES_MAX)
         found: list[int] = np.flatnonzero((self.end_ns[own] > 0) & ~self.verified[own]).tolist()
         return found
+
+    def doubt(self, cells: I64, time_ns: U64) -> None:
+        """Note births so short before verified walks that these may have missed them, shape (n,).
+
+        If nothing was lost since such a birth the zspage is alive, and all is as
+        if the walk had met it. If anything was, another walk must tell.
+        """
+        self.verified[cells] = False
+        np.minimum.at(self.known_ns, cells, time_ns)
 
     def grow(self, slots: int) -> None:
         """Make room for more pools."""

@@ -21,6 +21,7 @@ from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.publish import Known, Publisher
 from zpobs.model.rows import (
     LIVE,
+    NEWBORN,
     NO_FREEOBJ,
     STATE_CLASS_SHIFT,
     STATE_FLAGS_SHIFT,
@@ -28,7 +29,7 @@ from zpobs.model.rows import (
     Tombstones,
     ZspageRows,
 )
-from zpobs.model.scans import CLASSES_MAX, ScanRounds
+from zpobs.model.scans import BIRTH_NS, CLASSES_MAX, ScanRounds
 from zpobs.snapshot import Kernel, Snapshot
 from zpobs.wire import Words
 
@@ -148,6 +149,7 @@ class ShadowModel:
 
     def busy_classes(self, serial: int) -> list[int]:
         """Return the indices of a pool's classes whose last walk was not verified."""
+        self._sweep()
         pool = self._pools.find(serial)
         return [] if pool is None else self._pools.scans.busy(pool.slot)
 
@@ -180,6 +182,8 @@ class ShadowModel:
             empty = scanned & ((columns[3] & _U32) == 0)
             if empty.any():
                 columns, scanned = columns[:, ~empty], scanned[~empty]
+                if not len(scanned):
+                    return
         head, time_ns, address, word3, word4 = columns
         # Bytes are compared many at a time, words are not.
         death = np.flatnonzero(head.astype(np.uint8) == wire.KIND_DEATH)
@@ -192,7 +196,7 @@ class ShadowModel:
         state = _pack_states(head, slots, word3, word4)
         state[death] = slots[death]
         freeobj = _freeobj(word3)
-        revoked = self._revoked(slots, word3, word4, time_ns)
+        revoked = self._revoked(slots, word3, word4, time_ns, newborn)
         if revoked is not None:
             state[revoked] &= ~LIVE
         old_ns = table.time_ns.take(rows)
@@ -319,7 +323,9 @@ class ShadowModel:
         where = _cells(slots[told], class_index[told])
         self._pools.chain_pages.reshape(-1)[where] = pages[told]
 
-    def _revoked(self, slots: U64, inuse: U64, class_index: U64, time_ns: U64) -> Bools | None:
+    def _revoked(
+        self, slots: U64, word3: U64, class_index: U64, time_ns: U64, newborn: Bools
+    ) -> Bools | None:
         """Return which states belong to zspages already known to be gone; None if no one asks.
 
         Those are the zspages of destroyed pools, those seen empty before the
@@ -334,9 +340,14 @@ class ShadowModel:
             return None
         index = slots.view(np.int64)
         revoked = pools.gone.take(index)
-        revoked |= ((inuse & _U32) == 0) & (time_ns < pools.deferred_ns.take(index))
+        revoked |= ((word3 & _U32) == 0) & (time_ns < pools.deferred_ns.take(index))
         if swept:
-            revoked |= time_ns < pools.scans.swept_ns.take(_cells(slots, class_index))
+            swept_ns = pools.scans.swept_ns.take(_cells(slots, class_index))
+            gone = time_ns < swept_ns
+            # Judged when all that came late has come.
+            young = gone & newborn & (time_ns + BIRTH_NS >= swept_ns)
+            self._sweep_due |= bool(young.any())
+            revoked |= gone & ~young
         return revoked if revoked.any() else None
 
     def _begin_scans(self, marks: Words) -> None:
@@ -374,6 +385,10 @@ class ShadowModel:
         cells = _cells(state & _U16, (state >> np.uint64(STATE_CLASS_SHIFT)) & _U16)
         swept_ns = self._pools.scans.swept_ns.take(cells)
         gone = table.time_ns[rows] < swept_ns
+        young = gone & ((state & NEWBORN) != 0) & (table.time_ns[rows] + BIRTH_NS >= swept_ns)
+        if young.any():
+            self._pools.scans.doubt(cells[young], table.time_ns[rows[young]])
+            gone &= ~young
         rows, swept_ns = rows[gone], swept_ns[gone]
         table.end_lives(rows, swept_ns)
         self._tombstones.add(rows, np.maximum(table.touched_ns(rows), swept_ns))

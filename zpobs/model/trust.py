@@ -73,7 +73,7 @@ class Judge:
         return Verdict(
             level=level,
             levels=levels,
-            stale=doubted & walked & ~verified & self._scans.alone,
+            stale=doubted & walked & self._scans.alone,
             reasons=self._pool_reasons(pool, doubted, rest, followed),
             lossy=followed and level > EXACT and self._losses.since(pool.since_ns) > 0,
         )
