@@ -12,6 +12,10 @@
  * No lock is taken. A step of the walk believes a zspage only if it has the
  * magic, the pool, the class and the group of the list that led to it, and
  * points back to where the walk came from; else the list is walked again.
+ *
+ * The records of a zspage have the time at which the walk of its class began:
+ * whatever a probe tells of later is newer than what is told here, and if the
+ * zspage has died meanwhile, its death is.
  */
 #include "zs_core.h"
 #include "zs_wire.h"
@@ -50,8 +54,6 @@ struct {
 	u64 head;
 	u64 node;
 	u64 came_from;
-	/* A time before the pointer to the next zspage was read: it was on the list then. */
-	u64 pointer_ns;
 	u64 attempts;
 	u64 torn;
 	u64 zspages;
@@ -213,7 +215,6 @@ static __always_inline void list_begin(void)
 	walk.list_zspages = 0;
 	walk.list_objects = 0;
 	walk.came_from = walk.head;
-	walk.pointer_ns = bpf_ktime_get_ns();
 	walk.node = 0;
 	bpf_probe_read_kernel(&walk.node, sizeof(walk.node), (const void *)walk.head);
 	walk.phase = AT_ZSPAGE;
@@ -282,7 +283,7 @@ static __always_inline void links_told(const struct bytes *zspage, u64 address, 
 {
 	tell(head_word(ZS_DETAIL_LINKS, flags, zs_get_zspage_fullness(zspage),
 		       walk.pages_per_zspage),
-	     walk.pointer_ns, address, zs_get_zspage_magic(zspage) | lock_word(zspage) << 32,
+	     walk.class_begin_ns, address, zs_get_zspage_magic(zspage) | lock_word(zspage) << 32,
 	     zs_get_zspage_first(zspage), free, walk.group | links << 8);
 }
 
@@ -299,6 +300,24 @@ static __always_inline void list_torn(const struct bytes *zspage, u64 address, u
 	list_end();
 }
 
+/* As far as the last member that every visit needs. */
+static __always_inline void descriptor_read(struct bytes *copy, u64 zpdesc)
+{
+	u32 bytes = zs_at_zpdesc_zspage() + 8;
+
+	bpf_probe_read_kernel(copy, bytes > sizeof(*copy) ? sizeof(*copy) : bytes,
+			      (const void *)zpdesc);
+}
+
+static __always_inline u64 frame_of(u64 zpdesc)
+{
+	u64 distance = zpdesc - control[ZS_ASK_VMEMMAP];
+	u32 bytes = bpf_core_type_size(struct page___size);
+
+	/* A division by a number that is not known when this is compiled is a slow one. */
+	return bytes == 64 ? distance >> 6 : distance / bytes;
+}
+
 /* Not inlined: it is a second walk of the chain, for those who asked. */
 static __noinline int detail_told(const struct bytes *zspage, u64 address)
 {
@@ -308,7 +327,14 @@ static __noinline int detail_told(const struct bytes *zspage, u64 address)
 	if (!zspage)
 		return 0;
 	zpdesc = zs_get_zspage_first(zspage);
+	for (at = 0; at < ZS_CHAIN_MAX; at++) {
+		if (at >= walk.pages_per_zspage)
+			break;
+		walk.frames[at] = frame_of(zpdesc);
+		zpdesc = zs_read(zpdesc_next, zpdesc);
+	}
 	links_told(zspage, address, 0, 0, free_list_length(zspage));
+	zpdesc = zs_get_zspage_first(zspage);
 	for (at = 0; at < ZS_CHAIN_MAX; at++) {
 		if (at >= walk.pages_per_zspage)
 			break;
@@ -325,7 +351,7 @@ static __noinline int detail_told(const struct bytes *zspage, u64 address)
 static __always_inline void zspage_visit(void)
 {
 	u64 address = walk.node - zs_at_zspage_list();
-	u64 zpdesc, seen_flags = 0, flags = ZS_FLAG_SCANNED, words, at, now_ns, links = 0;
+	u64 zpdesc, seen_flags = 0, flags = ZS_FLAG_SCANNED, words, at, links = 0;
 	struct bytes zspage = {}, page = {};
 	u64 *state;
 
@@ -335,7 +361,6 @@ static __always_inline void zspage_visit(void)
 		list_torn(&zspage, address, links);
 		return;
 	}
-	now_ns = bpf_ktime_get_ns();
 	COPY(&zspage, struct zspage___size, address);
 	if (zspage.word[(zs_at_zspage_list() + 8) / 8 & 7] != walk.came_from)
 		links |= ZS_LINK_BACK_BROKEN;
@@ -358,18 +383,16 @@ static __always_inline void zspage_visit(void)
 
 		if (at >= walk.pages_per_zspage || !record)
 			break;
-		COPY(&page, struct page___size, zpdesc);
+		descriptor_read(&page, zpdesc);
 		if (zs_get_zpdesc_zspage(&page) != address) {
 			list_torn(&zspage, address, links);
 			return;
 		}
 		seen_flags |= zs_get_zpdesc_flags(&page);
-		walk.frames[at] =
-			(zpdesc - control[ZS_ASK_VMEMMAP]) / bpf_core_type_size(struct page___size);
-		record[3 + at % ZS_FRAMES_PER_RECORD] = walk.frames[at];
+		record[3 + at % ZS_FRAMES_PER_RECORD] = frame_of(zpdesc);
 		if (at % ZS_FRAMES_PER_RECORD == 0) {
 			record[0] = head_word(ZS_KIND_FRAMES, 0, at, walk.pages_per_zspage);
-			record[1] = walk.pointer_ns;
+			record[1] = walk.class_begin_ns;
 			record[2] = address;
 			record[4] = record[5] = record[6] = 0;
 		}
@@ -388,7 +411,7 @@ static __always_inline void zspage_visit(void)
 		flags |= ZS_FLAG_ISOLATED;
 	state[0] = head_word(ZS_KIND_STATE, flags, zs_get_zspage_fullness(&zspage),
 			     walk.pages_per_zspage);
-	state[1] = walk.pointer_ns;
+	state[1] = walk.class_begin_ns;
 	state[2] = address;
 	state[3] = zs_get_zspage_inuse(&zspage) | zs_get_zspage_freeobj(&zspage) << 32;
 	state[4] = walk.slot;
@@ -400,7 +423,6 @@ static __always_inline void zspage_visit(void)
 	walk.list_objects += zs_get_zspage_inuse(&zspage);
 	walk.came_from = walk.node;
 	walk.node = zspage.word[zs_at_zspage_list() / 8 & 7];
-	walk.pointer_ns = now_ns;
 }
 
 static long walk_step(u64 number, void *unused)

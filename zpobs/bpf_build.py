@@ -41,13 +41,17 @@ def build_objects() -> dict[str, Path]:
     made = {name: folder / built_name(name) for name in object_names()}
     for name, target in made.items():
         if not target.exists():
-            _compile(bpf_folder() / name.replace(".o", ".c"), target)
+            compile_object(bpf_folder() / name.replace(".o", ".c"), target)
     for path in set(folder.glob("*.bpf.o")) - set(made.values()):
         path.unlink(missing_ok=True)
     return made
 
 
-def _compile(source: Path, target: Path) -> None:
+def compile_object(source: Path, target: Path) -> None:
+    """Compile one BPF source file, of the package or beside it.
+
+    Raise EnvironmentLacksError if clang or libbpf's headers are missing.
+    """
     # Renamed when it is whole: others may build or load at the same time.
     unfinished = target.with_suffix(f".{os.getpid()}")
     command = ["clang", *_flags(source.parent), "-c", source.name, "-o", str(unfinished)]
@@ -75,6 +79,7 @@ def _flags(folder: Path) -> Iterator[str]:
     # BTF carries the folder of the sources: leave this machine's out.
     yield from ("-target", "bpf", "-mcpu=v2", "-g", "-O2", "-Wall", "-Werror")
     yield f"-ffile-prefix-map={folder}=bpf"
+    yield f"-I{bpf_folder()}"
     yield f"-D__TARGET_ARCH_{_TARGETS.get(machine, machine)}"
     multiarch = Path(f"/usr/include/{machine}-linux-gnu")
     if multiarch.is_dir():

@@ -9,7 +9,7 @@ import pytest
 
 from lab.witness import KernelPool
 from lab.workload import PAGE_BYTES
-from tests.native.conftest import NativeDevice
+from tests.native.device import NativeDevice
 from tests.native_memory import NativeWitness
 from zpobs.session import scan_once
 from zpobs.snapshot import PoolView

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.workload import PAGE_BYTES
-from tests.native.conftest import NativeDevice
+from tests.native.device import NativeDevice
 from zpobs.session import Session, Wishes, open_session
 
 pytestmark = pytest.mark.native

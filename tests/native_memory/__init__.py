@@ -10,12 +10,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import platform
-import subprocess
 from pathlib import Path
 from types import TracebackType
 
 from lab.witness import MemoryPages, Witness
+from zpobs.bpf_build import compile_object
 from zpobs.kernel.btf import Btf
 from zpobs.loaders.libbpf import BpfObject
 from zpobs.sources import bpfmap
@@ -27,9 +26,7 @@ _PAGE = 4096
 def compile_peek(folder: Path) -> Path:
     """Compile the program into ``folder``; return the object file."""
     target = folder / "peek.bpf.o"
-    include = f"/usr/include/{platform.machine()}-linux-gnu"
-    command = ["clang", "-g", "-O2", "-target", "bpf", "-I", include, "-c", str(_SOURCE)]
-    subprocess.run([*command, "-o", str(target)], check=True)
+    compile_object(_SOURCE, target)
     return target
 
 

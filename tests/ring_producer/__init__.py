@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
-import platform
 import shutil
-import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from zpobs.bpf_build import compile_object
 from zpobs.loaders.libbpf import BpfObject
 from zpobs.sources import bpfmap
 from zpobs.wire import RECORD_WORDS, Words
@@ -33,9 +32,7 @@ def why_not() -> str:
 def compile_producer(folder: Path) -> Path:
     """Compile the producer into ``folder``; return the object file."""
     target = folder / "producer.bpf.o"
-    include = f"/usr/include/{platform.machine()}-linux-gnu"
-    command = ["clang", "-g", "-O2", "-target", "bpf", "-I", include, "-c", str(_SOURCE)]
-    subprocess.run([*command, "-o", str(target)], check=True)
+    compile_object(_SOURCE, target)
     return target
 
 
