@@ -106,6 +106,7 @@ DIFFERENCES = (
 def differs() -> Report:
     """Differences of every kind, cut; a witness and an invariant that say so too."""
     wrong = pool(
+        status="bounded",
         classes={62: compared(20_000), 107: compared(855, *DIFFERENCES)},
         busy=(
             BusyClass(202, "it changed while the kernel was scanned", 90, 95, 80, 99),
@@ -228,6 +229,6 @@ def test_the_verdict_comes_first() -> None:
     assert render(equal(), limit=1)[0].startswith("zram0: 20,855 zspages and 62,565 page frames")
     assert [line.partition(" (")[0] for line in render(differs(), limit=1)[:3]] == [
         "zram0: 11 differences in 20,855 zspages",
-        "zram0: pages_allocated contradicts the model",
+        "zram0: contradicted by 1 witness",
         "zram0: 1 violation of invariants",
     ]

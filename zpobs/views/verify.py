@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -20,10 +21,10 @@ def render(report: Report, *, limit: int) -> list[str]:
     lines += comparison.meanwhile
     if not comparison.pools and not comparison.meanwhile:
         lines.append(_no_pool_line(report))
+    wrong = Counter(each.subject for each in report.witnesses if each.contradicts)
     lines += [
-        f"{each.subject}: {each.name} contradicts the model"
-        for each in report.witnesses
-        if each.contradicts
+        f"{subject}: contradicted by {_plural(count, 'witness', 'witnesses')}"
+        for subject, count in wrong.items()
     ]
     lines += [
         f"{each.name}: {_plural(len(each.violated), 'violation')} of invariants"
@@ -45,7 +46,8 @@ def render(report: Report, *, limit: int) -> list[str]:
 
 
 def _pool_line(pool: PoolComparison, report: Report) -> str:
-    basis = f"({_basis(report.health)})"
+    trust = "" if pool.status == "exact" else f"model {pool.status}; "
+    basis = f"({trust}{_basis(report.health)})"
     count = len(pool.differences) + sum(each.outside for each in pool.busy)
     if pool.lonely:
         whose = "the model" if pool.sums[0].kernel is None else "the kernel"
