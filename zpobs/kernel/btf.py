@@ -7,7 +7,9 @@ sizes, array lengths, values of enumerations and the names of functions.
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +66,25 @@ class Place:
         return self.bit_offset // 8
 
 
+class _NamedTypes:
+    """Ids of types by the place of their names: compact, for a kernel has 60,000 functions."""
+
+    def __init__(self) -> None:
+        self._names = array("I")
+        self._ids = array("I")
+
+    def add(self, name: int, type_id: int) -> None:
+        self._names.append(name)
+        self._ids.append(type_id)
+
+    def find(self, names: list[int]) -> int | None:
+        """Return the id of the first type that has one of these names."""
+        for name in names:
+            with contextlib.suppress(ValueError):
+                return self._ids[self._names.index(name)]
+        return None
+
+
 class Btf:
     """One kernel's type information; for a module, with the kernel's as its base."""
 
@@ -79,14 +100,15 @@ class Btf:
         self._base = base
         self.string_end: int
         self.type_end: int
-        self._strings = data[header_len + str_off : header_len + str_off + str_len]
+        self._strings_at = header_len + str_off
+        self._strings_end = self._strings_at + str_len
         self._string_base = base.string_end if base else 0
         self._first_id = base.type_end if base else 1
         self.string_end = self._string_base + str_len
-        self._at: list[int] = []
-        self._structs: dict[str, int] = {}
-        self._functions: dict[str, int] = {}
-        self._enums: dict[str, int] = {}
+        self._at = array("I")
+        self._structs = _NamedTypes()
+        self._functions = _NamedTypes()
+        self._enums = _NamedTypes()
         self._index(header_len + type_off, header_len + type_off + type_len)
         self.type_end = self._first_id + len(self._at)
 
@@ -105,12 +127,12 @@ class Btf:
             kind = info >> 24 & 0x1F
             places.append(at)
             if name:
-                if kind in (_STRUCT, _UNION):
-                    self._structs.setdefault(self._name(name), type_id)
-                elif kind == _FUNC:
-                    self._functions[self._name(name)] = type_id
+                if kind == _FUNC:
+                    self._functions.add(name, type_id)
+                elif kind in (_STRUCT, _UNION):
+                    self._structs.add(name, type_id)
                 elif kind in (_ENUM, _ENUM64):
-                    self._enums.setdefault(self._name(name), type_id)
+                    self._enums.add(name, type_id)
             if kind not in tails:
                 raise EnvironmentLacksError(
                     "cannot read kernel type information",
@@ -124,8 +146,19 @@ class Btf:
     def _name(self, offset: int) -> str:
         if self._base and offset < self._string_base:
             return self._base._name(offset)
-        start = offset - self._string_base
-        return self._strings[start : self._strings.index(b"\0", start)].decode()
+        start = self._strings_at + offset - self._string_base
+        return self._data[start : self._data.index(b"\0", start)].decode()
+
+    def _name_offsets(self, name: str) -> list[int]:
+        """Return where a name stands, in these strings or the base's; most often once."""
+        text = name.encode() + b"\0"
+        found = self._base._name_offsets(name) if self._base else []
+        begin = at = self._strings_at
+        if self._data.startswith(text, begin):
+            found.append(self._string_base)
+        while (at := self._data.find(b"\0" + text, at, self._strings_end) + 1) > 0:
+            found.append(self._string_base + at - begin)
+        return found
 
     def _type(self, type_id: int) -> tuple[int, int, int, int, int]:
         """Return (kind, vlen, kind flag, size or type id, byte offset of the tail)."""
@@ -151,7 +184,7 @@ class Btf:
             type_id = target
 
     def _struct_id(self, name: str) -> int | None:
-        found = self._structs.get(name)
+        found = self._structs.find(self._name_offsets(name))
         if found is None and self._base:
             return self._base._struct_id(name)
         return found
@@ -214,11 +247,12 @@ class Btf:
 
     def has_function(self, name: str) -> bool:
         """Tell whether the kernel has a function of this name that can be hooked by BTF."""
-        return name in self._functions or bool(self._base and self._base.has_function(name))
+        known = self._functions.find(self._name_offsets(name)) is not None
+        return known or bool(self._base and self._base.has_function(name))
 
     def enum(self, name: str) -> dict[str, int] | None:
         """Return the values of a named enumeration, in the order of its declaration."""
-        type_id = self._enums.get(name)
+        type_id = self._enums.find(self._name_offsets(name))
         if type_id is None:
             return self._base.enum(name) if self._base else None
         kind, count, signed, _, at = self._type(type_id)

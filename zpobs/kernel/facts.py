@@ -18,6 +18,7 @@ _KPROBE_EVENTS = Path("/sys/bus/event_source/devices/kprobe")
 _REALTIME = Path("/sys/kernel/realtime")
 # What every pool's shrinker runs, and nothing else.
 _SHRINKER = "zs_shrinker_scan"
+_BLOCK_BYTES = 1 << 18
 _CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
 
 
@@ -81,12 +82,16 @@ def probe_kernel() -> KernelFacts:
 
 def _symbols(wanted: set[str]) -> dict[str, int]:
     """Return the addresses of those symbols that kallsyms lists under exactly these names."""
-    pattern = re.compile(
-        rf"^([0-9a-f]+) \w ({'|'.join(sorted(map(re.escape, wanted)))})(?:\t.*)?$".encode(),
-        re.MULTILINE,
-    )
-    listing = _KALLSYMS.read_bytes()
-    return {name.decode(): int(address, 16) for address, name in pattern.findall(listing)}
+    names = "|".join(sorted(map(re.escape, wanted)))
+    pattern = re.compile(rf"^([0-9a-f]+) \w ({names})(?:\t.*)?$".encode(), re.MULTILINE)
+    found: dict[str, int] = {}
+    with _KALLSYMS.open("rb") as listing:
+        # Not whole: it has megabytes, and memory once used stays used.
+        while block := listing.read(_BLOCK_BYTES) + listing.readline():
+            found.update(
+                (name.decode(), int(address, 16)) for address, name in pattern.findall(block)
+            )
+    return found
 
 
 def _chain_size(release: str) -> int | None:
