@@ -61,6 +61,8 @@ class TrueScan:
         self._tell(self._head(wire.KIND_SCAN_BEGIN), begin_ns, each.index, geometry, *stats[-2:])
         self.walks[each.index] = walk = Walk(self._zspages(each))
         walked, objects = [], 0
+        if each.met:
+            yield
         for group in range(GROUPS):
             seen: list[int] = []
             yield from self._walk_list(each, group, seen)
@@ -72,7 +74,6 @@ class TrueScan:
         head = self._head(wire.KIND_SCAN_END, wire.FLAG_STEADY if steady else 0)
         self._tell(head, self.pool.machine.tick(), each.index, begin_ns, *now[-2:])
         walk.after, walk.stats = self._zspages(each), now
-        yield
 
     def _walk_list(self, each: SizeClass, group: int, seen: list[int]) -> Iterator[None]:
         for _ in range(ATTEMPTS):

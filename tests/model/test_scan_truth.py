@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,7 +83,7 @@ class Observer:
             self._sliced = 0
             self.machine.meanwhile = lambda steps=steps: self._go_on(steps)  # type: ignore[misc]
             while next(steps, self) is not self:
-                if todo and self.random.random() < 0.3:
+                for _ in range(min(self.random.choice((0, 1, 1, 4)), len(todo))):
                     self.workload.step(*todo.pop())
                 if self.random.random() < 0.05:
                     self._hand_over(scan)
@@ -248,19 +247,21 @@ def test_without_probes_exact_is_the_moment_of_the_scan(
     observer.check_all_exact()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_verified_classes_are_most(seed: int) -> None:
-    """Under load some classes are verified and some are not: the properties above are not idle."""
-    rng = random.Random(seed)
-    operations = [(rng.randrange(100), rng.randrange(10_000)) for _ in range(600)]
-    observer = Observer(seed, loss=0.02)
-    observer.operate(operations[:300])
-    observer.scan(operations[300:])
-    observer.rest()
-    assert observer.check_exact_classes() > 0
-    marks = [record for scan in observer.scans for record in scan.records]
-    ends = [head for head, *_ in marks if head & 0xFF == wire.KIND_SCAN_END]
-    assert 0 < sum(head >> 8 & wire.FLAG_STEADY for head in ends) < len(ends)
+def test_scans_meet_busy_classes_and_quiet_ones() -> None:
+    """Some walks are steady and some are not: the properties above are not idle."""
+    heads = []
+    for seed in range(6):
+        rng = random.Random(seed)
+        operations = [(rng.randrange(100), rng.randrange(10_000)) for _ in range(600)]
+        observer = Observer(seed, loss=0.02)
+        observer.operate(operations[:300])
+        observer.scan(operations[300:])
+        observer.rest()
+        observer.check_exact_classes()
+        heads += [record[0] for scan in observer.scans for record in scan.records]
+    ends = [head for head in heads if head & 0xFF == wire.KIND_SCAN_END]
+    steady = sum(head >> 8 & wire.FLAG_STEADY for head in ends)
+    assert 0 < steady < len(ends) - 5
 
 
 def test_counters_of_pools_are_not_touched_by_scans() -> None:
