@@ -181,6 +181,16 @@ def test_a_torn_list_says_where() -> None:
     assert table.descriptor_start.tolist() == [0, 3, 3]
 
 
+def test_a_list_that_returns_to_a_zspage_is_torn_there() -> None:
+    """A break at the zspage that was just seen whole is a row of its own, without its state."""
+    made = ScanRecords()
+    made.begin(CLASSES[1], 7, 2)
+    made.zspage(0x1000, CLASSES[1], 2)
+    made.torn(0x1000, group=3)
+    table = descriptor_dump(made.words, FLAGS).zspages
+    assert (table.torn.tolist(), table.inuse.tolist()) == ([False, True], [2, UNTOLD])
+
+
 @pytest.mark.parametrize("words", [healthy()[:0], healthy()[:1]])
 def test_records_without_details_give_no_zspages(words: Words) -> None:
     """No record, or none with details, gives an empty dump that can be asked."""

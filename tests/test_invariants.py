@@ -244,6 +244,17 @@ def test_a_zspage_on_two_lists_is_found_once() -> None:
     assert finding.found == "in the list of group 5, and in that of class 107 group 5"
 
 
+def test_a_break_and_another_list_are_one_finding() -> None:
+    """A zspage that breaks one list and stands rightly on another is told by the break alone."""
+    made = ScanRecords()
+    made.begin(CLASSES[1], 14, 6)
+    made.torn(0x1000, group=3)
+    made.zspage(0x1000, CLASSES[1], 3)
+    made.end(CLASSES[1], 14, 6, steady=False)
+    (finding,) = judged(made.words).findings
+    assert finding.found.startswith("in the list of group 3")
+
+
 def torn(**how: int) -> Findings:
     made = ScanRecords()
     made.begin(CLASSES[1], 14, 6)

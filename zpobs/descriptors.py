@@ -239,17 +239,14 @@ def _last_walks(words: Words) -> tuple[Words, Ints, ScannedClasses]:
 
 
 def _last_seen(links: Words, class_row: Ints) -> Bools:
-    """Tell of LINKS records which are the last of their zspage, list and kind."""
-    place = np.arange(len(links))
-    order = np.lexsort((place, links[:, 2], links[:, 6] & np.uint64(0xFF), class_row))
-    sorted_links, sorted_rows = links[order], class_row[order]
-    same = (
-        (sorted_links[1:, 2] == sorted_links[:-1, 2])
-        & ((sorted_links[1:, 6] ^ sorted_links[:-1, 6]) & np.uint64(0xFF) == 0)
-        & (sorted_rows[1:] == sorted_rows[:-1])
-    )
+    """Tell of LINKS records which are the last of their zspage and list, whole or torn."""
+    # The list's group, and whether its walk ended there.
+    place = (links[:, 6] & np.uint64(0xFF)) * np.uint64(2) + _flag(links, wire.FLAG_TORN)
+    order = np.lexsort((np.arange(len(links)), links[:, 2], place, class_row))
+    keys = (links[order, 2], place[order], class_row[order])
+    again = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
     last = np.ones(len(links), dtype=bool)
-    last[order[:-1][same]] = False
+    last[order[:-1][again]] = False
     return last
 
 

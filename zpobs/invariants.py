@@ -375,11 +375,11 @@ def implied_group(inuse: Ints, objs_per_zspage: Ints, groups: int) -> Ints | Non
 def _membership(case: _Case) -> _Answer:
     """Check that each is on the list of its class and group, and on no other."""
     zspages = case.zspages
-    order = np.argsort(zspages.address, kind="stable")
+    # One that is met where a list breaks and on another as well is told once, by the break.
+    whole = np.flatnonzero(~zspages.torn)
+    order = whole[np.argsort(zspages.address[whole], kind="stable")]
     again = case.none()
     again[order[1:]] = zspages.address[order[1:]] == zspages.address[order[:-1]]
-    # Met once more where a list is broken: the break is told, and once is enough.
-    again &= ~zspages.torn
 
     def told(row: int) -> tuple[str, str]:
         mine = f"the list of group {int(zspages.list_group[row])}"

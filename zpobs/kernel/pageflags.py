@@ -58,7 +58,6 @@ def page_flags(btf: Btf) -> PageFlags:
         if name.startswith(_PREFIX) and bit >= 0
     }
     count = declared.get(_COUNT, max(bits.values(), default=-1) + 1)
-    bits = {name: bit for name, bit in bits.items() if bit < count}
     chosen: dict[int, str] = {}
     # The generic name of a bit is declared before its aliases.
     for name, bit in bits.items():
