@@ -331,7 +331,10 @@ def test_what_was_compared_once_stays_compared() -> None:
 
 
 def test_a_difference_is_not_forgotten() -> None:
-    """A model that was wrong and then healed was wrong."""
+    """An exact figure that was wrong and then healed was wrong; a bounded one is meant to heal."""
     wrong = [each for name, each in GOOD.items() if name != "c"]
     pool = only(merge(view(snapshot_of(*wrong), kernel()), view(kernel(), kernel())))
     assert {each.class_index for each in pool.differences} == {107}
+    bounded = view(snapshot_of(*wrong, status="bounded"), kernel())
+    assert only(bounded).differs
+    assert not only(merge(bounded, view(kernel(), kernel()))).differs

@@ -220,6 +220,14 @@ def test_a_difference_survives_later_tries(run: Run) -> None:
     assert {each.class_index for each in report.comparison.pools[0].differences} == {62}
 
 
+def test_a_bounded_pool_is_given_time_to_heal(run: Run) -> None:
+    """What was lost is scanned anew while the round waits."""
+    bounded = like(without("a"), make_health("bounded", lost=3), status="bounded")
+    session = ScriptedSession([bounded, bounded, like(GOOD.values())], [KERNEL])
+    report = run(session)
+    assert (report.verdict, report.tries) == ("equal", 2)
+
+
 # ---- invariants ----------------------------------------------------------------
 
 

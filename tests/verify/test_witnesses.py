@@ -106,7 +106,7 @@ def test_one_unit_contradicts_at_rest_and_only_then(column: str, value: int, nam
     busy = judged(wrong, rest=False)
     assert not any(each.contradicts for each in busy.values())
     (told,) = [each for (key, _), each in busy.items() if key == name]
-    assert (told.standing, told.verdict) == ("not at rest", "outside")
+    assert (told.standing, told.verdict) == ("not at rest", "not judged")
 
 
 def test_not_at_rest_a_figure_lies_between_two_readings() -> None:
@@ -115,6 +115,11 @@ def test_not_at_rest_a_figure_lies_between_two_readings() -> None:
     after = reading(zram={"zram0": zram(mem_used_total=(PAGES + 5) * 4096)})
     told = judged(before, after, rest=False)["mm_stat mem_used_total", "pages"]
     assert (told.lowest, told.highest, told.verdict) == (PAGES - 2, PAGES + 5, "within")
+    told = judged(after, rest=False)["mm_stat mem_used_total", "pages"]
+    assert told.verdict == "not judged"
+    more = reading(zram={"zram0": zram(mem_used_total=(PAGES + 9) * 4096)})
+    told = judged(after, more, rest=False)["mm_stat mem_used_total", "pages"]
+    assert (told.verdict, told.contradicts) == ("outside", False)
 
 
 def test_written_back_pages_are_not_in_the_pool() -> None:

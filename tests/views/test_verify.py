@@ -109,9 +109,9 @@ def differs() -> Report:
         status="bounded",
         classes={62: compared(20_000), 107: compared(855, *DIFFERENCES)},
         busy=(
-            BusyClass(202, "it changed while the kernel was scanned", 90, 95, 80, 99),
-            BusyClass(208, "it changed in the model meanwhile", 90, 105, 80, 99),
-            BusyClass(254, "it changed while the kernel was scanned", 1_000, 1_001),
+            BusyClass(202, "it changed while the kernel was scanned", 90, 95, "exact", 80, 99),
+            BusyClass(208, "it changed in the model meanwhile", 90, 105, "bounded", 80, 99),
+            BusyClass(254, "it changed while the kernel was scanned", 1_000, 1_001, "exact"),
         ),
         sums=(Difference(None, None, "pages", 58_111, 58_112, "exact"),),
     )
@@ -141,7 +141,7 @@ def in_use() -> Report:
         highest=58_200,
         why="between two readings",
     )
-    busy = BusyClass(202, "it changed while the kernel was scanned", 90, 95, 80, 99)
+    busy = BusyClass(202, "it changed while the kernel was scanned", 90, 95, "exact", 80, 99)
     return report(
         pool(busy=(busy,)),
         tries=9,
@@ -153,7 +153,7 @@ def in_use() -> Report:
 
 def nothing_verified() -> Report:
     """Everything busy, and a pool that the scan did not find."""
-    busy = BusyClass(202, "it changed while the kernel was scanned", 90, 95)
+    busy = BusyClass(202, "it changed while the kernel was scanned", 90, 95, "exact")
     return report(
         pool(classes={}, busy=(busy,)),
         tries=14,
@@ -219,9 +219,15 @@ def test_no_golden_report_is_left_over() -> None:
 def test_differences_are_listed_up_to_the_limit(limit: int, shown: int, more: int) -> None:
     """The rest is counted, so that nothing is left out silently."""
     lines = render(differs(), limit=limit)
-    assert sum("(model: " in line for line in lines) == shown
+    assert sum("(model: " in line and "busy" not in line for line in lines) == shown
     left = [line for line in lines if "more difference" in line]
     assert [line.split()[0] for line in left] == ([str(more)] if more else [])
+
+
+def test_busy_classes_are_listed_up_to_the_limit() -> None:
+    """Those outside their bounds come first."""
+    busy = [line for line in render(differs(), limit=1) if "busy" in line]
+    assert [line.split()[:3] for line in busy] == [["class", "208", "busy:"], ["2", "more", "busy"]]
 
 
 def test_the_verdict_comes_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +25,9 @@ from zpobs.commands.common import (
 from zpobs.errors import EXIT_FINDING
 
 if TYPE_CHECKING:
-    from zpobs.verify.rounds import Report
+    from zpobs.session import Session
+    from zpobs.verify.rounds import Report, Verifier
+    from zpobs.views.top import StopSignal
 
 _INTERVAL_S = 5.0
 
@@ -93,24 +96,48 @@ def verify(
         rescan_s=0,
     )
     live = interval is not None or duration is not None
-    every_s = interval if interval is not None else _INTERVAL_S
-    differed = verified = False
+    rounds = _Rounds(
+        every_s=(_INTERVAL_S if interval is None else interval) if live else None,
+        duration_s=float("inf") if duration is None else duration,
+        wait_s=wait,
+        as_json=as_json,
+        limit=limit,
+    )
     with output_checked(), StopSignal() as stop, open_session(wishes, progress=progress) as session:
         verifier = Verifier(session, read_witnesses, pool=pool, invariants=invariants)
-        start_s = time.monotonic()
-        end_s = start_s + (duration if duration is not None else float("inf"))
-        due_s = start_s
-        while True:
-            report = verifier.round(min(wait, every_s) if live else wait, (stop.descriptor,))
-            differed |= report.differs
-            verified |= report.verified
-            _write(report, as_json=as_json, limit=limit)
-            due_s = max(due_s + every_s, time.monotonic())
-            if not live or stop.raised or time.monotonic() >= end_s:
-                break
-            session.wait(min(due_s, end_s), (stop.descriptor,))
-    if differed or not verified:
+        well = _run(session, verifier, rounds, stop)
+    if not well:
         raise typer.Exit(EXIT_FINDING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounds:
+    """What the command line asked of the rounds; ``every_s`` None for a single one."""
+
+    every_s: float | None
+    duration_s: float
+    wait_s: float
+    as_json: bool
+    limit: int
+
+
+def _run(session: Session, verifier: Verifier, rounds: _Rounds, stop: StopSignal) -> bool:
+    """Report round after round; return whether none differed and any verified something."""
+    every_s = rounds.every_s
+    due_s = time.monotonic()
+    end_s = due_s + rounds.duration_s
+    differed = verified = False
+    while True:
+        wait_s = rounds.wait_s if every_s is None else min(rounds.wait_s, every_s)
+        report = verifier.round(wait_s, (stop.descriptor,))
+        differed |= report.differs
+        verified |= report.verified
+        _write(report, as_json=rounds.as_json, limit=rounds.limit)
+        if every_s is None or stop.raised or time.monotonic() >= end_s:
+            return verified and not differed
+        # A slow round costs rounds, never a growing lag.
+        due_s = max(due_s + every_s, time.monotonic())
+        session.wait(min(due_s, end_s), (stop.descriptor,))
 
 
 def _write(report: Report, *, as_json: bool, limit: int) -> None:

@@ -101,14 +101,15 @@ def merge(old: Comparison, new: Comparison) -> Comparison:
     """Return the newer comparison with what it lacks of the older one.
 
     These are the classes that are busy now and were not then, and those that
-    differed then: a model that was wrong and has been healed was wrong.
+    the model called exact and that differed: that they are healed now does not
+    undo it.
     """
     earlier = {pool.id: pool.classes for pool in old.pools}
     merged = []
     for pool in new.pools:
         known = earlier.get(pool.id, {})
         now = {each.index for each in pool.busy}
-        kept = {i: each for i, each in known.items() if i in now or each.differences}
+        kept = {i: each for i, each in known.items() if i in now or each.disproved}
         left = tuple(each for each in pool.busy if each.index not in kept)
         classes = dict(sorted({**pool.classes, **kept}.items()))
         merged.append(replace(pool, classes=classes, busy=left))
@@ -121,7 +122,8 @@ def _excused(pool: PoolComparison) -> PoolComparison:
     wrong = {index: each for index, each in pool.classes.items() if each.differences}
     busy = []
     for index, each in wrong.items():
-        busy.append(BusyClass(index, _BUSY_UNSEEN, each.shadow_objects, each.objects))
+        standing = each.differences[0].standing
+        busy.append(BusyClass(index, _BUSY_UNSEEN, each.shadow_objects, each.objects, standing))
     return replace(
         pool,
         classes={index: each for index, each in pool.classes.items() if index not in wrong},
@@ -184,6 +186,7 @@ def _busy_class(
     index: int, reason: str, views: tuple[PoolView, PoolView, PoolView, PoolView]
 ) -> BusyClass:
     first, frozen, seen, last = (view.classes for view in views)
+    standing = _standings(views[1])[index]
     shadow, kernel = (_of_class(table, table.objects, index) for table in (frozen, seen))
     counted = [
         (_of_class(first, begin, index), _of_class(last, end, index))
@@ -191,9 +194,10 @@ def _busy_class(
         if begin is not None and end is not None
     ]
     if len(counted) < 2:
-        return BusyClass(index, reason, shadow, kernel)
+        return BusyClass(index, reason, shadow, kernel, standing)
     allocs, frees = (end - begin for begin, end in counted)
-    return BusyClass(index, reason, shadow, kernel, max(shadow - frees, 0), shadow + allocs)
+    lowest, highest = max(shadow - frees, 0), shadow + allocs
+    return BusyClass(index, reason, shadow, kernel, standing, lowest, highest)
 
 
 def _by_class(table: ClassTable, column: Any) -> dict[int, int]:

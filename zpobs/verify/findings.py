@@ -46,12 +46,14 @@ class BusyClass:
     """A size class that changed during the scan: its objects, and what they may be.
 
     ``lowest`` and ``highest`` are None where no probe counts operations.
+    ``standing`` is how far the model trusts its own figure.
     """
 
     index: int
     reason: str
     shadow: int
     kernel: int
+    standing: Status
     lowest: int | None = None
     highest: int | None = None
 
@@ -72,6 +74,7 @@ class BusyClass:
             "lowest": self.lowest,
             "highest": self.highest,
             "outside": self.outside,
+            "standing": self.standing,
         }
 
 
@@ -84,6 +87,11 @@ class ComparedClass:
     objects: int
     shadow_objects: int
     differences: tuple[Difference, ...] = ()
+
+    @property
+    def disproved(self) -> bool:
+        """Whether the model is wrong in a figure that it calls exact."""
+        return any(each.standing == "exact" for each in self.differences)
 
 
 @dataclass(frozen=True, slots=True)

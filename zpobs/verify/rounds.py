@@ -137,11 +137,15 @@ class _Try:
 
     @property
     def settled(self) -> bool:
-        """Whether trying again could tell no more."""
+        """Whether trying again could tell no more.
+
+        A bounded pool that differs is expected to be healed by the next scan.
+        """
         pools = self.comparison.pools
         return not (
             self.comparison.meanwhile
             or any(pool.busy or pool.lonely for pool in pools)
+            or any(pool.differs and pool.status == "bounded" for pool in pools)
             or any(pool.id not in self.resting for pool in self.shadow.pools)
         )
 

@@ -25,7 +25,7 @@ from zpobs.sources.witnesses import (
 )
 
 Standing = Literal["exact", "not at rest", "bounded", "absent"]
-Verdict = Literal["equal", "differs", "within", "outside", "absent"]
+Verdict = Literal["equal", "differs", "within", "outside", "not judged", "absent"]
 
 ALL_POOLS = "all pools"
 _DEBUGFS_UNITS = ("objects", "capacity", "pages")
@@ -61,6 +61,9 @@ class Witness:
         )
         if self.standing == "exact":
             return "equal" if inside else "differs"
+        if self.standing == "not at rest" and self.lowest == self.highest:
+            # The figure of one moment, and the model was frozen at another.
+            return "equal" if inside else "not judged"
         return "within" if inside else "outside"
 
     @property
@@ -134,7 +137,7 @@ def _told(
 ) -> Witness:
     """Return an exact witness, or a bounded one if the pool was not at rest between readings."""
     values = tuple(kernel)
-    why = "" if rest else "between two readings"
+    why = "" if rest or len(values) < 2 else "between two readings"
     standing: Standing = "exact" if rest else "not at rest"
     return Witness(subject, name, unit, standing, shadow, min(values), max(values), why)
 

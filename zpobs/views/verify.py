@@ -15,7 +15,7 @@ _VERDICTS = {"differs": "DIFFERS", "outside": "outside"}
 
 
 def render(report: Report, *, limit: int) -> list[str]:
-    """Return the lines of one report, with at most ``limit`` differences of each pool."""
+    """Return the lines of one report, with at most ``limit`` differences and busy classes each."""
     comparison = report.comparison
     lines = [_pool_line(pool, report) for pool in comparison.pools]
     lines += comparison.meanwhile
@@ -95,7 +95,10 @@ def _pool(pool: PoolComparison, limit: int) -> Iterator[str]:
     if len(differences) > limit:
         left = _plural(len(differences) - limit, "more difference")
         yield f"  {left} (--limit, or --json for all)"
-    yield from (f"  {_busy(each)}" for each in pool.busy)
+    busy = sorted(pool.busy, key=lambda each: not each.outside)
+    yield from (f"  {_busy(each)}" for each in busy[:limit])
+    if len(busy) > limit:
+        yield f"  {_plural(len(busy) - limit, 'more busy class', 'more busy classes')}"
 
 
 def _difference(each: Difference) -> str:
@@ -126,7 +129,9 @@ def _busy(each: BusyClass) -> str:
     if each.lowest is None or each.highest is None:
         return f"{line}, not bounded"
     allowed = f"{each.lowest:,} to {each.highest:,}"
-    return f"{line}, {'OUTSIDE ' if each.outside else 'within '}{allowed}"
+    if each.outside:
+        return f"{line}, OUTSIDE {allowed} (model: {each.standing})"
+    return f"{line}, within {allowed}"
 
 
 def _witnesses(witnesses: tuple[Witness, ...]) -> list[str]:
