@@ -12,22 +12,33 @@ import pytest
 RELEASE = os.uname().release
 ONCE = f"{sys.executable} -m zpobs top --once"
 
-# What is taken away (by mounts in a namespace of its own), and what the line must name.
+# What is taken away (by mounts in a namespace of its own), the options that ask for it
+# alone, and what the line must name.
 BAD_STARTS = {
-    "no BTF": ("mount --bind /tmp/empty /sys/kernel/btf", 3, ["/sys/kernel/btf/vmlinux", "BTF"]),
+    "no BTF": ("mount --bind /tmp/empty /sys/kernel/btf", "", ["/sys/kernel/btf/vmlinux", "BTF"]),
     "no bcc": (
         "mount --bind /tmp/empty /usr/lib/python3/dist-packages/bcc",
-        3,
+        "--no-scan --loader bcc",
         ["bcc", "python3-bpfcc"],
     ),
     "no headers": (
         f"mount --bind /tmp/empty $(readlink -f /lib/modules/{RELEASE}/build)",
-        3,
+        "--no-scan --loader bcc",
         ["headers", f"linux-headers-{RELEASE}"],
+    ),
+    "no libbpf": (
+        "mount --bind /dev/null $(readlink -f /usr/lib/*/libbpf.so.1)",
+        "--no-scan --loader core",
+        ["libbpf.so.1", "apt install libbpf1"],
+    ),
+    "an object out of date": (
+        "cp bpf/zs_core.h /tmp; echo >> /tmp/zs_core.h; mount --bind /tmp/zs_core.h bpf/zs_core.h",
+        "--no-scan",
+        ["probes.bpf.o is out of date", "make setup"],
     ),
     "no zsmalloc": (
         "grep -v zs_ /proc/kallsyms > /tmp/symbols; mount --bind /tmp/symbols /proc/kallsyms",
-        3,
+        "",
         ["zsmalloc", "modprobe zsmalloc"],
     ),
 }
@@ -50,9 +61,9 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", BAD_STARTS)
 def test_something_is_missing(name: str) -> None:
     """What failed, what was found and what to try stand in one line."""
-    taken, status, words = BAD_STARTS[name]
+    taken, options, words = BAD_STARTS[name]
     Path("/tmp/empty").mkdir(exist_ok=True)
-    line = assert_one_clear_line(run(f"unshare -m sh -c '{taken}; exec {ONCE}'"), status)
+    line = assert_one_clear_line(run(f"unshare -m sh -c '{taken}; exec {ONCE} {options}'"), 3)
     assert [word for word in words if word not in line] == []
 
 

@@ -42,7 +42,7 @@ class BccLoader:
         candidates = plan.forms(wish)
         for form in candidates:
             module = _compile(bpf_class, plan, form, ring_bytes)
-            map_fds = {name: module[name].map_fd for name in MAPS}
+            map_fds = {name: module[name.encode()].map_fd for name in MAPS}
             prepare(map_fds)
             program_fds, failures = _attach_all(module, bpf_class, plan, form)
             if program_fds and (not failures or form == candidates[-1]):
