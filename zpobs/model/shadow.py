@@ -95,7 +95,9 @@ class ShadowModel:
         states, chains = int(np.count_nonzero(is_state)), int(np.count_nonzero(is_frames))
         others = states + chains < len(words)
         if others:
-            wire.check(words)
+            met = np.flatnonzero(np.bincount(kind)).tolist()
+            if not wire.KINDS.issuperset(met):
+                wire.check(words)
         parts = _records(words, is_frames) if chains else None
         if parts is not None:
             check_frames(parts[wire.WORD_HEAD])
@@ -239,7 +241,8 @@ class ShadowModel:
         if scanned is None or not scanned.all() or not _rising(time_ns):
             return False
         inuse = (word3 & _U32).view(np.int64)
-        of_state = (np.cumsum(is_state) - 1)[is_frames]
+        number = np.cumsum(is_state.view(np.int8), dtype=np.int64)
+        of_state = number.take(np.flatnonzero(is_frames)) - 1
         serials = head >> _SERIAL_SHIFT
         if (
             of_state[0] < 0
@@ -460,10 +463,12 @@ def _freeobj(word3: U64) -> U16:
 
 def _scanned(head: U64) -> Bools | None:
     """Return which STATE records a scan told, None if there are none."""
-    flags = (head >> np.uint64(8)).astype(np.uint8)
     # A DEATH has no flags.
-    scanned = (flags & np.uint8(wire.FLAG_SCANNED)) != 0
-    return scanned if scanned.any() else None
+    if not int(np.bitwise_or.reduce(head)) >> 8 & wire.FLAG_SCANNED:
+        return None
+    flags = (head >> np.uint64(8)).astype(np.uint8)
+    scanned: Bools = (flags & np.uint8(wire.FLAG_SCANNED)) != 0
+    return scanned
 
 
 def _cells(slots: U64 | np.uint64, class_index: U64) -> I64:
