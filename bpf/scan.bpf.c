@@ -62,6 +62,7 @@ struct {
 	u64 list_objects;
 	u64 walked[GROUPS_MAX];
 	u64 stats[GROUPS_MAX + 2];
+	u64 now[GROUPS_MAX + 2];
 	u64 frames[ZS_CHAIN_MAX];
 	u64 free_next;
 	u64 free_count;
@@ -197,12 +198,10 @@ static __always_inline int class_steady(const u64 *now)
 
 static __always_inline void class_end(void)
 {
-	u64 now[GROUPS_MAX + 2] = {};
-
-	stats_read(now);
-	tell(head_word(ZS_KIND_SCAN_END, class_steady(now) ? ZS_FLAG_STEADY : 0, 0, 0),
+	stats_read(walk.now);
+	tell(head_word(ZS_KIND_SCAN_END, class_steady(walk.now) ? ZS_FLAG_STEADY : 0, 0, 0),
 	     bpf_ktime_get_ns(), control[ZS_ASK_POOL], walk.slot, walk.class_begin_ns,
-	     stat_of(now, groups()), stat_of(now, groups() + 1));
+	     stat_of(walk.now, groups()), stat_of(walk.now, groups() + 1));
 	control[ZS_ANSWER_TORN] += walk.torn;
 	control[ZS_ANSWER_CLASSES]++;
 	walk.slot++;

@@ -242,7 +242,7 @@ class Session:
             raise EnvironmentLacksError(
                 "the kernel cannot be scanned", found=self._why_no_scanner, hint="zpobs scan"
             )
-        model = ShadowModel(self._plan.kernel, _no_probes(self._plan, "a scan alone"))
+        model = ShadowModel(self._plan.kernel, Coverage(hooks=0))
         begin_ns = time.monotonic_ns()
         found = self._find(begin_ns)
         serials = self._wanted(found.serials, pool)

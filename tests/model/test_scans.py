@@ -291,7 +291,7 @@ def test_a_pool_known_from_scans_alone() -> None:
     shot = snapshot(model)
     assert (shot.pools[0].status, shot.health.status) == ("unknown", "unknown")
     assert shot.health.reasons == (
-        "probes see nothing here (refused); nothing was scanned",
+        "no probe is attached (refused); nothing was scanned",
         "pool 1 (zram0): it was not scanned yet",
     )
     model.apply(as_words([*walk(100, [seen(101), seen(102, address=OTHER)])]))
@@ -312,7 +312,7 @@ def test_a_pool_known_from_scans_alone() -> None:
     health = shot.health
     assert (health.status, health.scans, health.last_scan_ns) == ("exact", 1, 9125)
     assert health.reasons == (
-        "probes see nothing here (refused); figures are those of the last scan",
+        "no probe is attached (refused); figures are those of the last scan",
     )
     model.apply_counters(alone(200, 2))
     assert [pool.id for pool in snapshot(model).pools] == [2]

@@ -46,6 +46,9 @@ def assert_equals_kernel(pool: PoolView, kernel: KernelPool, mm_stat: list[int])
     assert table.frames.tolist() == [frame for zspage in truth for frame in zspage.pfns]
     assert np.diff(table.frame_start).tolist() == [len(zspage.pfns) for zspage in truth]
     assert table.scanned.all()
+    capacity = {each.index: each.objs_per_zspage for each in kernel.classes}
+    free = np.array([capacity[index] for index in table.class_index.tolist()]) - table.inuse
+    assert ((table.freeobj >= 0) == (free > 0)).all()
     classes = {each.index: each for each in kernel.classes}
     assert pool.classes.index.tolist() == sorted(classes)
     for row, index in enumerate(pool.classes.index.tolist()):

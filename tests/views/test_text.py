@@ -243,10 +243,12 @@ def test_rounding_never_shows_1024_of_a_unit(count: int) -> None:
 def test_the_health_line_counts_hooks_and_losses() -> None:
     """Hooks that could not be had are counted in the total; scans are named if there were any."""
     health = make_health("bounded", hooks=9, missed_hooks=("a", "b"), lost=3, missed_runs=4)
-    assert health_line(health) == (
-        "health bounded, hooks 9 of 11, lost 3, missed runs 4, scans 0 (probes alone)"
+    assert health_line(health, TIME_NS) == (
+        "health bounded, hooks 9 of 11, lost 3, missed runs 4, scans 0"
     )
-    assert health_line(make_health(scans=2)).endswith("scans 2")
+    scanned = make_health(scans=2, last_scan_ns=TIME_NS)
+    assert health_line(scanned, TIME_NS + 1_500_000_000).endswith("scans 2, last 1.5 s ago")
+    assert health_line(scanned, TIME_NS + 180 * 10**9).endswith("scans 2, last 3 min ago")
 
 
 def test_the_time_is_utc() -> None:

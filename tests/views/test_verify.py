@@ -127,7 +127,7 @@ def differs() -> Report:
 
 def without_probes() -> Report:
     """A kernel that refuses probes: the model is a scan of its own."""
-    reason = "probes see nothing here (refused); figures are those of the last scan"
+    reason = "no probe is attached (refused); figures are those of the last scan"
     health = make_health(hooks=0, missed_hooks=("obj_malloc",), scans=3, reasons=(reason,))
     return report(pool(), health=health, witnesses=WITNESSES[:1])
 

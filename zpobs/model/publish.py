@@ -170,7 +170,7 @@ class Publisher:
                 objects=int(classes.objects.sum()),
                 counters=self._counters(pool),
                 classes=classes,
-                zspage_list=_zspage_table(known.rows, live, pool) if zspages else None,
+                zspage_list=_zspage_table(known.rows, live, pool, classes) if zspages else None,
                 missed=dict(known.losses.last.missed_counts) if known.losses.last else {},
                 address=pool.address,
                 scan_ns=None if pool.scan_ns is None else ago_ns + pool.scan_ns,
@@ -321,7 +321,7 @@ def _flagged(state: U64, flag: np.uint64) -> Bools:
     return out
 
 
-def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool) -> ZspageTable:
+def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool, classes: ClassTable) -> ZspageTable:
     """List a pool's live zspages by rising address."""
     at = np.flatnonzero(live.slot == pool.slot)
     at = at[np.argsort(rows.address[live.rows[at]])]
@@ -330,8 +330,14 @@ def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool) -> ZspageTable:
     known = np.where(rows.parts[own] == WHOLE_PARTS[pages], pages, 0).astype(np.int64)
     state = rows.state[own]
     freeobj = rows.freeobj[own].astype(np.int64)
-    # A huge zspage in use keeps no link of free slots: what stands there is its content.
-    void = (freeobj == NO_FREEOBJ) | (((state & HUGE) != 0) & (live.inuse[at] > 0))
+    slots = np.full(CLASSES_MAX, NO_FREEOBJ, dtype=np.int64)
+    slots[classes.index[classes.objs_per_zspage > 0]] = classes.objs_per_zspage[
+        classes.objs_per_zspage > 0
+    ]
+    # A full zspage has one of several numbers that are no slot's. A huge one in use keeps no
+    # link of free slots: what stands there is its content.
+    void = freeobj >= slots[live.class_index[at]]
+    void |= ((state & HUGE) != 0) & (live.inuse[at] > 0)
     return ZspageTable(
         address=_frozen_words(rows.address[own]),
         class_index=_frozen(live.class_index[at]),

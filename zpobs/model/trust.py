@@ -130,7 +130,7 @@ class Judge:
         if not self._coverage.hooks:
             why = f" ({self._coverage.why_no_hooks})" if self._coverage.why_no_hooks else ""
             what = "figures are those of the last scan" if rounds.count else "nothing was scanned"
-            out.append(f"probes see nothing here{why}; {what}")
+            out.append(f"no probe is attached{why}; {what}")
         elif self._coverage.unseen and rounds.count:
             out.append("what probes do not see is as the last scan found it")
         if self._coverage.hooks and self._losses.last is None:

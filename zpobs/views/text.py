@@ -93,16 +93,19 @@ def bar(used: int, capacity: int, cells: int = BAR_CELLS) -> str:
     return f"[{'#' * filled}{'.' * (cells - filled)}] {100 * used // capacity:3d}%"
 
 
-def health_line(health: Health) -> str:
-    """Return what the reader must know to trust the frame."""
+def health_line(health: Health, now_ns: int) -> str:
+    """Return what the reader must know to trust the frame; ``now_ns`` is wall-clock time."""
     known = health.hooks + len(health.missed_hooks)
     parts = [
         f"health {health.status}",
         f"hooks {health.hooks} of {known}",
         f"lost {health.lost}",
         f"missed runs {health.missed_runs}",
-        f"scans {health.scans}" + ("" if health.scans else " (probes alone)"),
+        f"scans {health.scans}",
     ]
+    if health.last_scan_ns is not None:
+        age_s = max(now_ns - health.last_scan_ns, 0) / 1e9
+        parts.append(f"last {age_s:.1f} s ago" if age_s < 120 else f"last {age_s / 60:.0f} min ago")
     return ", ".join(parts)
 
 
@@ -113,9 +116,9 @@ def _header(snapshot: Snapshot) -> list[str]:
     lines = [
         f"zpobs top  {when:%Y-%m-%d %H:%M:%S} UTC  {kernel.release}  "
         f"{kernel.descriptor}, chain {chain}",
-        health_line(snapshot.health),
+        health_line(snapshot.health, snapshot.time_ns),
     ]
-    if snapshot.health.missed_hooks:
+    if snapshot.health.missed_hooks and snapshot.health.hooks:
         lines.append("  missed hooks: " + ", ".join(snapshot.health.missed_hooks))
     lines += [f"  {reason}" for reason in snapshot.health.reasons]
     return lines
@@ -131,6 +134,8 @@ def _count(value: int | None) -> str:
 
 def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates]) -> list[str]:
     if not snapshot.pools:
+        if snapshot.health.scans:
+            return ["no zsmalloc pool exists"]
         return ["no zsmalloc pool has been used or created since the probes attached"]
     lines = [
         f"{'POOL':<10}{'OWNER':<8}{'STATUS':<9}{'BYTES':>11}{'OBJECTS':>11}"
@@ -145,6 +150,8 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates]) -> list[str]:
             f"{_rate(per_second.allocs if per_second else None):>9}"
             f"{_rate(per_second.frees if per_second else None):>9}{_count(counters.failures):>8}"
         )
+        if counters.compactions is None and counters.migrations is None:
+            continue
         lines.append(
             f"{'':10}compactions {_count(counters.compactions)} (moved "
             f"{_count(counters.moves)}, freed {_count(counters.pages_freed)} pages), "
