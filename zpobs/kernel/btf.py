@@ -107,6 +107,7 @@ class Btf:
         self.string_end = self._string_base + str_len
         self._at = array("I")
         self._structs = _NamedTypes()
+        self._struct_ids: dict[str, int | None] = {}
         self._functions = _NamedTypes()
         self._enums = _NamedTypes()
         self._index(header_len + type_off, header_len + type_off + type_len)
@@ -184,10 +185,13 @@ class Btf:
             type_id = target
 
     def _struct_id(self, name: str) -> int | None:
-        found = self._structs.find(self._name_offsets(name))
-        if found is None and self._base:
-            return self._base._struct_id(name)
-        return found
+        # Kept: a walk of kernel memory asks for the same few again and again.
+        if name not in self._struct_ids:
+            found = self._structs.find(self._name_offsets(name))
+            if found is None and self._base:
+                found = self._base._struct_id(name)
+            self._struct_ids[name] = found
+        return self._struct_ids[name]
 
     def _size_of(self, type_id: int) -> int:
         resolved = self._resolve(type_id)
