@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -31,6 +30,8 @@ def _print_version(wanted: bool) -> None:
 
 
 def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - takes longer than the rest of --help
+
     try:
         return metadata.version("zpobs")
     except metadata.PackageNotFoundError:

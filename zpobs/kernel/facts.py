@@ -18,7 +18,7 @@ _KPROBE_EVENTS = Path("/sys/bus/event_source/devices/kprobe")
 _REALTIME = Path("/sys/kernel/realtime")
 # What every pool's shrinker runs, and nothing else.
 _SHRINKER = "zs_shrinker_scan"
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 20
 _CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
 
 
@@ -82,16 +82,27 @@ def probe_kernel() -> KernelFacts:
 
 def _symbols(wanted: set[str]) -> dict[str, int]:
     """Return the addresses of those symbols that kallsyms lists under exactly these names."""
-    names = "|".join(sorted(map(re.escape, wanted)))
-    pattern = re.compile(rf"^([0-9a-f]+) \w ({names})(?:\t.*)?$".encode(), re.MULTILINE)
     found: dict[str, int] = {}
     with _KALLSYMS.open("rb") as listing:
         # Not whole: it has megabytes, and memory once used stays used.
         while block := listing.read(_BLOCK_BYTES) + listing.readline():
-            found.update(
-                (name.decode(), int(address, 16)) for address, name in pattern.findall(block)
-            )
+            for name in wanted:
+                address = _address(block, name.encode())
+                if address is not None:
+                    found[name] = address
     return found
+
+
+def _address(block: bytes, name: bytes) -> int | None:
+    """Find a symbol in whole lines: ``address type name``, and a tab and a module if it has one."""
+    at = block.find(b" " + name)
+    while at >= 0:
+        end = at + 1 + len(name)
+        if block[end : end + 1] in (b"\n", b"\t", b""):
+            begin = block.rfind(b"\n", 0, at) + 1
+            return int(block[begin:at].split()[0], 16)
+        at = block.find(b" " + name, end)
+    return None
 
 
 def _chain_size(release: str) -> int | None:
