@@ -87,7 +87,7 @@ def test_in_a_terminal_it_redraws_and_obeys_keys() -> None:
         screen += read_until(controller, "(reversed, by freeable)", 20)
         os.write(controller, b"q")
         screen += read_until(controller, "\x1b[?1049l", 20)
-        rest = read_until(controller, "\n\r\n", 5)
+        rest = read_until(controller, fresh.name, 5)
     os.close(controller)
     assert running.returncode == 0
     assert screen.count("\x1b[H") >= 4
