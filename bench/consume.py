@@ -188,10 +188,16 @@ def measure_model(
     with RingConsumer(producer.ring_fd, producer.ring_bytes) as consumer:
         for count in batches:
             emit_s = timed(emit, producer, begin, count)[0]
-            read_s, words = timed(consumer.read, count)
-            if len(words) != count:
-                raise RuntimeError(f"read {len(words)} of {count} records")
-            apply_s = timed(model.apply, words)[0]
+            read_s = apply_s = 0.0
+            left = count
+            # A read ends where the ring does.
+            while left:
+                taken_s, words = timed(consumer.read, left)
+                if words is None:
+                    raise RuntimeError(f"{left} of {count} records are missing")
+                left -= len(words)
+                read_s += taken_s
+                apply_s += timed(model.apply, words)[0]
             for name, taken_s in zip(ns, (emit_s, read_s, apply_s), strict=True):
                 ns[name].append(taken_s / count * 1e9)
             begin += count

@@ -191,7 +191,6 @@ def make_facts(like: str = "7.3", **changed: Any) -> KernelFacts:
         "release": f"{like}.0-invented",
         "page_size": 4096,
         "functions": functions,
-        "vmemmap_base_at": 0xFFFFFFFF82A0B1C8,
         "kprobes": True,
         "chain_size": 8,
     }

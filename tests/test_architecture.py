@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.wire",
     },
     "zpobs.session": {
+        "zpobs.bpf_files",
         "zpobs.errors",
         "zpobs.host",
         "zpobs.kernel",

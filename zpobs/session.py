@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from zpobs.bpf_files import StaleObjectError
 from zpobs.errors import EnvironmentLacksError
 from zpobs.host import check_pool, check_privilege, pools_in_use
 from zpobs.kernel.facts import KernelFacts, probe_kernel
@@ -291,8 +292,9 @@ class Session:
     def _drain(self) -> None:
         if self._ring is None:
             return
-        # What is there now and no more: a busy writer would otherwise never let go.
-        for _ in range(1 + self._ring.pending_bytes // (RECORDS_PER_READ * SLOT_BYTES)):
+        # What is there now and no more: a busy writer would otherwise never let go. A read ends
+        # where the ring does, so there may be one more.
+        for _ in range(2 + self._ring.pending_bytes // (RECORDS_PER_READ * SLOT_BYTES)):
             words = self._ring.read()
             if words is None:
                 return
@@ -327,7 +329,7 @@ def open_session(
     with contextlib.ExitStack() as held:
         scanner, why_not = _scanner(held, facts, plan)
         if scanner is not None:
-            plan = make_plan(facts, skip=wishes.skip, vmemmap_base=scanner.vmemmap_base)
+            plan = replace(plan, vmemmap_base=scanner.vmemmap_base)
         session = Session(facts, plan, wishes, scanner, why_not)
         held.callback(session.close)
         if session.scans:
@@ -365,6 +367,8 @@ def _scanner(
     """Return the scanner, or None and why the host cannot run it: then probes must do."""
     try:
         return held.enter_context(open_scanner(facts, plan.size_classes)), ""
+    except StaleObjectError:
+        raise
     except EnvironmentLacksError as error:
         return None, f"{error.problem}: {error.found}"
 

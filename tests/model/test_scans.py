@@ -311,9 +311,7 @@ def test_a_pool_known_from_scans_alone() -> None:
     assert (pool.classes.allocs, pool.classes.size.tolist()) == (None, [1000])
     health = shot.health
     assert (health.status, health.scans, health.last_scan_ns) == ("exact", 1, 9125)
-    assert health.reasons == (
-        "no probe is attached (refused); figures are those of the last scan",
-    )
+    assert health.reasons == ("no probe is attached (refused); figures are those of the last scan",)
     model.apply_counters(alone(200, 2))
     assert [pool.id for pool in snapshot(model).pools] == [2]
 

@@ -69,8 +69,11 @@ def hand_made() -> Iterator[HandMade]:
 
 
 def read(consumer: RingConsumer, limit: int = 1 << 18) -> Words:
+    """Read up to so many records; those behind the ring's end take a second call."""
     words = consumer.read(limit)
     assert words is not None
+    if len(words) < limit and (rest := consumer.read(limit - len(words))) is not None:
+        return np.concatenate([words, rest])
     return words
 
 

@@ -28,9 +28,7 @@ class KernelFacts:
 
     ``functions`` are the hookable functions of :mod:`zpobs.kernel.hooks` that
     kallsyms lists. ``shrinker_at`` is the address of zs_shrinker_scan(), None if
-    kallsyms hides it. ``vmemmap_base_at`` is the address of the variable that
-    turns a descriptor's address into a frame number, None if kallsyms hides
-    it. ``kprobes`` tells whether kprobes can be made through perf events.
+    kallsyms hides it. ``kprobes`` tells whether kprobes can be made through perf events.
     ``chain_size`` is CONFIG_ZSMALLOC_CHAIN_SIZE, None if no copy of the
     kernel's configuration is at hand. ``realtime`` tells of PREEMPT_RT.
     """
@@ -39,7 +37,6 @@ class KernelFacts:
     page_size: int
     btf: Btf
     functions: frozenset[str]
-    vmemmap_base_at: int | None
     kprobes: bool
     chain_size: int | None
     realtime: bool = False
@@ -56,7 +53,7 @@ def probe_kernel() -> KernelFacts:
             hint="a kernel built with CONFIG_DEBUG_INFO_BTF=y",
         )
     wanted = {hook.function for hook in all_hooks()}
-    symbols = _symbols(wanted | {"zs_malloc", "vmemmap_base", _SHRINKER})
+    symbols = _symbols(wanted | {"zs_malloc", _SHRINKER})
     if "zs_malloc" not in symbols:
         raise EnvironmentLacksError(
             "zsmalloc is not in this kernel",
@@ -71,8 +68,7 @@ def probe_kernel() -> KernelFacts:
         release=release,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         btf=btf,
-        functions=frozenset(symbols) - {"vmemmap_base", _SHRINKER},
-        vmemmap_base_at=symbols.get("vmemmap_base") or None,
+        functions=frozenset(symbols) - {_SHRINKER},
         kprobes=_KPROBE_EVENTS.exists(),
         chain_size=_chain_size(release),
         realtime=_REALTIME.exists(),

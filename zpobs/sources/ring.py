@@ -1,9 +1,8 @@
 """The ring of records, mapped and copied out in bulk.
 
-A BPF ring buffer maps as a consumer page, a producer page, and the data twice
-in a row, so that what wraps around is still contiguous. Every record of ours
-takes a slot of 64 bytes: the data is a matrix of 8 words a row, the ring's own
-header in column 0.
+A BPF ring buffer maps as a consumer page, a producer page, and the data. Every
+record of ours takes a slot of 64 bytes: the data is a matrix of 8 words a row,
+the ring's own header in column 0.
 """
 
 from __future__ import annotations
@@ -61,7 +60,9 @@ class RingConsumer:
         self._size_bytes = size_bytes
         # The kernel lets exactly the consumer's page be written.
         self._own = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        length = page + 2 * size_bytes
+        # The data once, not twice in a row as the kernel offers it: slots of ours never lie
+        # across the end, and every page that is mapped counts as resident.
+        length = page + size_bytes
         self._shared = mmap.mmap(map_fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumed: Words = np.frombuffer(self._own, dtype=np.uint64, count=1)
         self._produced: Words = np.frombuffer(self._shared, dtype=np.uint64, count=1)
@@ -80,7 +81,7 @@ class RingConsumer:
         return int(self._produced[0]) - self._position
 
     def read(self, max_records: int = RECORDS_PER_READ) -> Words | None:
-        """Copy out what is committed, at most ``max_records``, and free its place.
+        """Copy out what is committed up to the ring's end, at most ``max_records``; free its place.
 
         Return a batch of shape (N, RECORD_WORDS), N 0 if all were discarded, or
         None if nothing is committed. Its columns are contiguous, since readers
@@ -92,6 +93,7 @@ class RingConsumer:
         if count <= 0:
             return None
         start = self._position % self._size_bytes // SLOT_BYTES
+        # Fewer at the end: what wraps around is the next call's.
         slots = self._slots[start : start + count]
         length = slots[:, 0] & _LENGTH
         kept = None
