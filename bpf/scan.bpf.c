@@ -100,6 +100,18 @@ static __always_inline u64 *record_at(u64 words)
 	return &records[words];
 }
 
+/* Where all that one step tells can stand. */
+static __always_inline u64 *step_room(void)
+{
+	u64 words = control[ZS_ANSWER_WORDS];
+
+	barrier_var(words);
+	if (words > ZS_SCAN_WORDS - STEP_WORDS)
+		return 0;
+	barrier_var(words);
+	return &records[words];
+}
+
 static __always_inline u64 head_word(u64 kind, u64 flags, u64 a, u64 b)
 {
 	return kind | flags << 8 | a << 16 | b << 24 | control[ZS_ASK_SERIAL] << 32;
@@ -317,11 +329,54 @@ static __always_inline u64 frame_of(u64 zpdesc)
 	return bytes == 64 ? distance >> 6 : distance / bytes;
 }
 
+/*
+ * Loops over a chain are written out, so that each page's record has a fixed
+ * place: counting along, the verifier would look at every chain by itself.
+ */
+#define EACH_PAGE(visit)                                                                           \
+	visit(0) visit(1) visit(2) visit(3) visit(4) visit(5) visit(6) visit(7) visit(8) visit(9)  \
+		visit(10) visit(11) visit(12) visit(13) visit(14) visit(15)
+_Static_assert(ZS_CHAIN_MAX == 16, "EACH_PAGE has another number of pages");
+
+/* Tell one descriptor; return the next one. */
+static __always_inline u64 descriptor_told(u64 *record, u64 address, u64 zpdesc, u32 at)
+{
+	struct bytes page = {};
+
+	COPY(&page, struct page___size, zpdesc);
+	record[0] = head_word(ZS_DETAIL_DESCRIPTOR, 0, at, walk.pages_per_zspage);
+	record[1] = zs_get_zpdesc_zspage(&page);
+	record[2] = address;
+	record[3] = zpdesc;
+	record[4] = zs_get_zpdesc_flags(&page);
+	record[5] = zs_get_zpdesc_next(&page);
+	record[6] = zs_get_zpdesc_offset(&page) | zs_get_zpdesc_refcount(&page) << 32;
+	return record[5];
+}
+
+/* Tell the frame of one page; return whether it belongs to this zspage. */
+static __always_inline int frame_told(u64 *record, u64 address, u64 *zpdesc, u32 at,
+				      u64 *seen_flags)
+{
+	struct bytes page = {};
+
+	descriptor_read(&page, *zpdesc);
+	if (at % ZS_FRAMES_PER_RECORD == 0) {
+		record[0] = head_word(ZS_KIND_FRAMES, 0, at, walk.pages_per_zspage);
+		record[1] = walk.class_begin_ns;
+		record[2] = address;
+		record[4] = record[5] = record[6] = 0;
+	}
+	record[3 + at % ZS_FRAMES_PER_RECORD] = frame_of(*zpdesc);
+	*seen_flags |= zs_get_zpdesc_flags(&page);
+	*zpdesc = zs_get_zpdesc_next(&page);
+	return zs_get_zpdesc_zspage(&page) == address;
+}
+
 /* Not inlined: it is a second walk of the chain, for those who asked. */
 static __noinline int detail_told(const struct bytes *zspage, u64 address)
 {
-	struct bytes page = {};
-	u64 zpdesc, at;
+	u64 zpdesc, at, *record;
 
 	if (!zspage)
 		return 0;
@@ -333,25 +388,24 @@ static __noinline int detail_told(const struct bytes *zspage, u64 address)
 		zpdesc = zs_read(zpdesc_next, zpdesc);
 	}
 	links_told(zspage, address, 0, 0, free_list_length(zspage));
+	record = step_room();
+	if (!record)
+		return 0;
 	zpdesc = zs_get_zspage_first(zspage);
-	for (at = 0; at < ZS_CHAIN_MAX; at++) {
-		if (at >= walk.pages_per_zspage)
-			break;
-		COPY(&page, struct page___size, zpdesc);
-		tell(head_word(ZS_DETAIL_DESCRIPTOR, 0, at, walk.pages_per_zspage),
-		     zs_get_zpdesc_zspage(&page), address, zpdesc, zs_get_zpdesc_flags(&page),
-		     zs_get_zpdesc_next(&page),
-		     zs_get_zpdesc_offset(&page) | zs_get_zpdesc_refcount(&page) << 32);
-		zpdesc = zs_get_zpdesc_next(&page);
-	}
+#define DESCRIPTOR_TOLD(at)                                                                        \
+	if (at < walk.pages_per_zspage)                                                            \
+		zpdesc = descriptor_told(record + at * ZS_RECORD_WORDS, address, zpdesc, at);
+	EACH_PAGE(DESCRIPTOR_TOLD)
+	control[ZS_ANSWER_WORDS] += walk.pages_per_zspage * ZS_RECORD_WORDS;
 	return 0;
 }
 
 static __always_inline void zspage_visit(void)
 {
 	u64 address = walk.node - zs_at_zspage_list();
-	u64 zpdesc, seen_flags = 0, flags = ZS_FLAG_SCANNED, words, at, links = 0;
-	struct bytes zspage = {}, page = {};
+	u64 zpdesc, seen_flags = 0, flags = ZS_FLAG_SCANNED, words, links = 0;
+	struct bytes zspage = {};
+	int ours = 1;
 	u64 *state;
 
 	/* More than a list can have gained meanwhile: it leads in circles. */
@@ -371,37 +425,23 @@ static __always_inline void zspage_visit(void)
 		list_torn(&zspage, address, links);
 		return;
 	}
-	words = control[ZS_ANSWER_WORDS];
-	state = record_at(words);
+	state = step_room();
 	if (!state)
 		return;
-	words += ZS_RECORD_WORDS;
 	zpdesc = zs_get_zspage_first(&zspage);
-	for (at = 0; at < ZS_CHAIN_MAX; at++) {
-		u64 *record = record_at(words);
-
-		if (at >= walk.pages_per_zspage || !record)
-			break;
-		descriptor_read(&page, zpdesc);
-		if (zs_get_zpdesc_zspage(&page) != address) {
-			list_torn(&zspage, address, links);
-			return;
-		}
-		seen_flags |= zs_get_zpdesc_flags(&page);
-		record[3 + at % ZS_FRAMES_PER_RECORD] = frame_of(zpdesc);
-		if (at % ZS_FRAMES_PER_RECORD == 0) {
-			record[0] = head_word(ZS_KIND_FRAMES, 0, at, walk.pages_per_zspage);
-			record[1] = walk.class_begin_ns;
-			record[2] = address;
-			record[4] = record[5] = record[6] = 0;
-		}
-		if (at % ZS_FRAMES_PER_RECORD == ZS_FRAMES_PER_RECORD - 1 ||
-		    at + 1 == walk.pages_per_zspage)
-			words += ZS_RECORD_WORDS;
-		zpdesc = zs_get_zpdesc_next(&page);
+#define FRAME_TOLD(at)                                                                             \
+	if (at < walk.pages_per_zspage)                                                            \
+		ours &= frame_told(state + (1 + at / ZS_FRAMES_PER_RECORD) * ZS_RECORD_WORDS,      \
+				   address, &zpdesc, at, &seen_flags);
+	EACH_PAGE(FRAME_TOLD)
+	if (!ours) {
+		list_torn(&zspage, address, links);
+		return;
 	}
-	if (!control[ZS_ASK_VMEMMAP])
-		words = control[ZS_ANSWER_WORDS] + ZS_RECORD_WORDS;
+	words = ZS_RECORD_WORDS;
+	if (control[ZS_ASK_VMEMMAP])
+		words += (walk.pages_per_zspage + ZS_FRAMES_PER_RECORD - 1) / ZS_FRAMES_PER_RECORD *
+			 ZS_RECORD_WORDS;
 	if (zs_get_zspage_huge(&zspage))
 		flags |= ZS_FLAG_HUGE;
 	if (seen_flags & control[ZS_ASK_LOCKED_MASK] || lock_word(&zspage))
@@ -415,7 +455,7 @@ static __always_inline void zspage_visit(void)
 	state[3] = zs_get_zspage_inuse(&zspage) | zs_get_zspage_freeobj(&zspage) << 32;
 	state[4] = walk.slot;
 	state[5] = state[6] = 0;
-	control[ZS_ANSWER_WORDS] = words;
+	control[ZS_ANSWER_WORDS] += words;
 	if (control[ZS_ASK_DETAIL])
 		detail_told(&zspage, address);
 	walk.list_zspages++;
@@ -426,7 +466,8 @@ static __always_inline void zspage_visit(void)
 
 static long walk_step(u64 number, void *unused)
 {
-	if (control[ZS_ANSWER_WORDS] > ZS_SCAN_WORDS - STEP_WORDS)
+	/* What is told in detail begins behind the rest, and asks for room once more. */
+	if (control[ZS_ANSWER_WORDS] > ZS_SCAN_WORDS - 2 * STEP_WORDS)
 		return 1;
 	switch (walk.phase) {
 	case AT_CLASS:
