@@ -81,16 +81,16 @@ class AddressIndex:
         leaf = self._pages[slot]
         self._leaves[self._leaf_slot(bits, leaf)] = row
         # At most 128 granules a leaf, so a byte holds the count.
-        touched, count = np.unique(leaf, return_counts=True)
-        self._leaf_used[touched] += count.astype(np.uint8)
+        touched, count = _counted(leaf)
+        self._leaf_used[touched] += count
 
     def remove(self, address: U64) -> None:
         """Forget addresses that are all known and differ; empty leaves are freed."""
         bits = address.view(np.int64)
         leaf = self._leaf(bits)
         self._leaves[self._leaf_slot(bits, leaf)] = 0
-        touched, count = np.unique(leaf, return_counts=True)
-        self._leaf_used[touched] -= count.astype(np.uint8)
+        touched, count = _counted(leaf)
+        self._leaf_used[touched] -= count
         empty = touched[self._leaf_used[touched] == 0]
         self._pages[self._leaf_parent[empty]] = 0
         self._leaf_free.give(empty)
@@ -140,3 +140,10 @@ class AddressIndex:
             self._leaf_used = grown(self._leaf_used, count)
         self._pages[slot] = leaf
         self._leaf_parent[leaf] = slot
+
+
+def _counted(leaf: U32) -> tuple[U32, U8]:
+    """Return the distinct leaves in rising order, and how often each stands there."""
+    leaf = np.sort(leaf)
+    first = np.flatnonzero(np.concatenate([[len(leaf) > 0], leaf[1:] != leaf[:-1]]))
+    return leaf[first], np.diff(first, append=len(leaf)).astype(np.uint8)
