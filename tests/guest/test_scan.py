@@ -97,3 +97,22 @@ def test_lost_records_are_counted_and_repaired(
     assert_passed(compare_state(pool, device.mm_stat(), walk(witness, device)))
     assert "bounded" in {each["health"]["status"] for each in top.frames()}
     assert top.stop() == 0
+
+
+@pytest.mark.parametrize("hook", ["obj_malloc", "fix_fullness_group", "trylock_zspage"])
+def test_scans_stand_in_for_a_hook(
+    hook: str, device: ZramDevice, witness: Witness, loader: str, tmp_path: Path
+) -> None:
+    """What a missing hook hides every frame scans anew: exact, but for what only it counts."""
+    arguments = ["--loader", loader, "--skip-hook", hook, "--json"]
+    top = Top(tmp_path / "frames.jsonl", arguments)
+    top.await_first()
+    Churn(device, operations=5_000, seed=76).finish()
+    frame = top.frame_after(time.time_ns())
+    assert frame["health"]["status"] == "exact"
+    assert frame["health"]["missed_hooks"] == [hook]
+    assert any(hook in reason for reason in frame["health"]["reasons"])
+    pool = pool_named(frame, device.name)
+    assert_passed(compare_state(pool, device.mm_stat(), walk(witness, device)))
+    assert (pool["counters"]["frees"] is None) == (hook != "trylock_zspage")
+    assert top.stop() == 0
