@@ -6,7 +6,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from zpobs import wire
 from zpobs.model.inputs import PoolReading
 from zpobs.sources import bpfmap
 from zpobs.sources.counters import POOL_ENTRY, CounterSource, PoolEntry
-from zpobs.sources.pools import zram_devices
+from zpobs.sources.pools import KnownPool
+from zpobs.sources.scanner import FoundPool
 
 SIZE_CLASSES = 5
 _MAP_CREATE, _LOOKUP_AND_DELETE = 0, 21
@@ -230,6 +230,63 @@ class TestOnRealMaps:
         assert len(seen) == 3 * wire.POOLS_MAX
 
 
+class TestPoolsThatScansFound:
+    """Pools that are there before any probe meets them."""
+
+    pytestmark = native
+
+    def test_known_pools_keep_their_serials(self, kernel: Kernel) -> None:
+        """They are in the table before the probes are; new pools get later serials."""
+        source = CounterSource(kernel.fds, SIZE_CLASSES)
+        source.open_places([KnownPool(FoundPool(0x1000, "zram0", 1), 4, 77)])
+        assert source.pools() == [PoolEntry(0x1000, 4, 0, 77, True, "zram0")]
+        assert kernel.take_place() == (5, 1)
+
+    def test_counting_begins_when_the_probes_are_there(self, kernel: Kernel) -> None:
+        """What was counted before is taken off, geometry is not, and since is then."""
+        source = CounterSource(kernel.fds, SIZE_CLASSES)
+        source.open_places([KnownPool(FoundPool(0x1000, "zram0", 1), 1, 77)])
+        ones = np.ones((kernel.cpus, wire.CLASS_WORDS))
+        kernel.count("zs_class_counters", 0, 5 * ones)
+        kernel.count("zs_pool_counters", 0, np.ones((kernel.cpus, wire.POOL_WORDS)))
+        source.begin(1000)
+        kernel.count("zs_class_counters", 0, 7 * ones)
+        (pool,) = source.read(2000).pools
+        assert pool.since_mono_ns == 1000
+        assert pool.class_counters is not None
+        assert pool.pool_counters is not None
+        assert pool.class_counters[0].tolist() == [2 * kernel.cpus] * 3 + [7]
+        assert not pool.pool_counters.any()
+
+    def test_a_pool_that_no_probe_met_is_entered(
+        self, kernel: Kernel, source: CounterSource
+    ) -> None:
+        """A meeting gives it a place; one that a probe met keeps what it has."""
+        serial, _ = kernel.create(0x2000)
+        met, unmet = FoundPool(0x2000, "zram0", 1), FoundPool(0x3000, "zswap1", 2)
+        assert source.meet([met, unmet], 50) == {met: serial, unmet: serial + 1}
+        assert {each.address: each.name for each in source.pools()}[0x3000] == "zswap1"
+        assert source.meet([met, unmet], 60) == {met: serial, unmet: serial + 1}
+
+    def test_a_pool_that_is_no_more_leaves_the_table(
+        self, kernel: Kernel, source: CounterSource
+    ) -> None:
+        """Unless it came after the meeting began."""
+        kernel.create(0x2000)
+        source.meet([], 77)
+        assert len(source.pools()) == 1
+        source.meet([], 78)
+        assert source.pools() == []
+
+    def test_without_a_place_a_pool_is_left_out(
+        self, kernel: Kernel, source: CounterSource
+    ) -> None:
+        """The caller is told by its absence."""
+        for _ in range(wire.POOLS_MAX):
+            kernel.take_place()
+        assert source.meet([FoundPool(0x9000, "zram9", 1)], 1) == {}
+
+
 def test_skipped_runs_are_told_by_what_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of programs that only count are told apart, each with the counters they feed."""
     reading = {"zs_pools": 0, "zs_free_places": 0}
@@ -246,13 +303,3 @@ def test_skipped_runs_are_told_by_what_they_cost(monkeypatch: pytest.MonkeyPatch
     told = source.read(1)
     assert (told.missed_runs, told.missed_counting_runs) == (2, 7)
     assert told.missed_counts == {"failures": 7}
-
-
-def test_zram_devices_are_those_of_sysfs(tmp_path: Path) -> None:
-    """Every zram device is listed, with whether it is set up; others, and half-removed, are not."""
-    for name, state in {"zram0": "1\n", "zram12": "0\n", "sda": "1\n", "zramfoo": "1\n"}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "initstate").write_text(state)
-    (tmp_path / "zram3").mkdir()
-    assert zram_devices(tmp_path) == {"zram0": True, "zram12": False}
-    assert zram_devices(tmp_path / "nowhere") == {}
