@@ -64,7 +64,7 @@ def test_a_search_that_did_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_pool_that_got_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not scanned."""
     monkeypatch.setattr(scans, "pools_in_use", set)
-    told = scans.find_pools(Finder(ZRAM, ZSWAP), lambda pools: {ZRAM: 1})  # type: ignore[arg-type]
+    told = scans.find_pools(Finder(ZRAM, ZSWAP), lambda _: {ZRAM: 1})  # type: ignore[arg-type]
     assert told.missing == ("no place for more pools: zswap1",)
 
 
