@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 import struct
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from zpobs.closing import Closing
 from zpobs.kernel.btf import Btf
 
 _PAGE = 4096
@@ -60,25 +60,18 @@ class KernelPool:
     zspages: tuple[KernelZspage, ...]
 
 
-class MemoryPages:
+class MemoryPages(Closing):
     """Kernel memory by pages, each read once; how a page is read is the subclass's."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytes] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Nothing is held."""
 
+    @abstractmethod
     def _read_page(self, address: int) -> bytes | None:
-        raise NotImplementedError
+        """Return the page at an address, None if it cannot be read."""
 
     def _page(self, address: int) -> bytes:
         page = self._pages.get(address)
@@ -122,12 +115,8 @@ class KcoreMemory(MemoryPages):
             if kind == _PT_LOAD
         ]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close /proc/kcore."""
         os.close(self._fd)
 
     def _read_page(self, address: int) -> bytes | None:

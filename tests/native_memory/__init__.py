@@ -11,7 +11,6 @@ import ctypes
 import mmap
 import os
 from pathlib import Path
-from types import TracebackType
 
 from lab.witness import MemoryPages, Witness
 from zpobs.bpf_build import compile_object
@@ -39,12 +38,7 @@ class PeekedMemory(MemoryPages):
         self._request = mmap.mmap(loaded.map_fd(".bss.request"), _PAGE)
         self._copy = mmap.mmap(loaded.map_fd(".bss.page"), _PAGE)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._request.close()
         self._copy.close()
 

@@ -6,12 +6,11 @@ import mmap
 import os
 import shutil
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from zpobs.bpf_build import compile_object
+from zpobs.closing import Closing
 from zpobs.loaders.libbpf import BpfObject
 from zpobs.sources import bpfmap
 from zpobs.wire import RECORD_WORDS, Words
@@ -36,7 +35,7 @@ def compile_producer(folder: Path) -> Path:
     return target
 
 
-class Producer:
+class Producer(Closing):
     """The loaded producer: a ring, and a script of up to ``script_lines`` records."""
 
     def __init__(self, object_file: Path, *, ring_bytes: int, script_lines: int = 1) -> None:
@@ -83,14 +82,3 @@ class Producer:
         del self._lines
         self._mapped.close()
         self._object.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,9 +9,9 @@ import ctypes
 import errno
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NewType, Self
+from typing import Any, NewType
 
+from zpobs.closing import Closing
 from zpobs.errors import EnvironmentLacksError
 
 # Of a line that libbpf logs, a verifier's log among them, as much of both ends is kept.
@@ -135,7 +135,7 @@ def check_libbpf() -> None:
         ) from error
 
 
-class BpfObject:
+class BpfObject(Closing):
     """A BPF object file: opened, set up and loaded once; closing detaches and frees all of it.
 
     Every method raises :class:`LibbpfError` when libbpf or the kernel refuses.
@@ -215,17 +215,6 @@ class BpfObject:
         if self._object:
             self._library.close(self._object)
             self._object = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _map(self, name: str) -> int:
         found = self._library.find_map(self._object, name.encode())

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import mmap
 import threading
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from zpobs.closing import Closing
 from zpobs.errors import RecordError
 from zpobs.wire import RECORD_BYTES, RECORD_WORDS, Words
 
@@ -48,7 +47,7 @@ def copy_columns(records: Words) -> Words:
     return out
 
 
-class RingConsumer:
+class RingConsumer(Closing):
     """The only reader of one BPF ring buffer map.
 
     ``size_bytes`` is the ring's max_entries. The descriptor stays the caller's.
@@ -144,14 +143,3 @@ class RingConsumer:
             del self._slots, self._produced, self._consumed
             self._shared.close()
             self._own.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -13,12 +13,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from zpobs import wire
+from zpobs.closing import Closing
 from zpobs.errors import EnvironmentLacksError
 from zpobs.sources import bpfmap
 from zpobs.sources.ring import copy_columns
@@ -66,7 +65,7 @@ class FoundPools:
     complete: bool
 
 
-class Scanner:
+class Scanner(Closing):
     """The only user of one loaded scanner; the descriptors stay the caller's.
 
     ``vmemmap_base`` is the address of the descriptor of frame 0, None if it
@@ -207,17 +206,6 @@ class Scanner:
             with contextlib.suppress(BufferError):
                 self._control_memory.close()
                 self._record_memory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _mapped(map_fd: int, size_bytes: int) -> mmap.mmap:
