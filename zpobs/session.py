@@ -35,8 +35,10 @@ from zpobs.wire import Words
 
 # The longest that places of pools that are gone stay taken, and losses untold.
 TICK_S = 0.25
-# Repairs take at most this share of the time, however much is lost.
+# Repairs take at most this share of the time while records are being lost, and half of it
+# when no more are: that scan will have been the last.
 _REPAIR_SHARE = 0.1
+_CALM_SHARE = 0.5
 # What wall-clock and monotonic time drift apart by is no setting of a clock.
 _CLOCK_SET_NS = 10_000_000
 DEFAULT_RESCAN_S = 60.0
@@ -96,9 +98,9 @@ class Session:
         self._model = ShadowModel(plan.kernel, _no_probes(plan, "they are not attached yet"))
         self._poll = select.epoll()
         self._scan_each = self.scans
-        self._loss = self._loss_scanned = 0
+        self._loss = self._loss_scanned = self._loss_ticked = 0
         self._offset_ns = time.time_ns() - time.monotonic_ns()
-        self._next_repair_s = self._next_scan_s = float("inf")
+        self._next_repair_s = self._next_calm_s = self._next_scan_s = float("inf")
 
     @property
     def scans(self) -> bool:
@@ -233,6 +235,7 @@ class Session:
         self._model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
         end_s = time.monotonic()
         self._next_repair_s = end_s + (end_s - begin_s) / _REPAIR_SHARE
+        self._next_calm_s = end_s + (end_s - begin_s) / _CALM_SHARE
         self._next_scan_s = end_s + (self._wishes.rescan_s or float("inf"))
 
     def scan_kernel(
@@ -278,8 +281,14 @@ class Session:
         if not self.scans:
             return
         now_s = time.monotonic()
-        lost = self._loss > self._loss_scanned or self._model.unverified
-        if now_s >= self._next_scan_s or (lost and now_s >= self._next_repair_s):
+        lost = self._loss > self._loss_scanned
+        calm = self._loss == self._loss_ticked
+        self._loss_ticked = self._loss
+        if (
+            now_s >= self._next_scan_s
+            or (lost and calm and now_s >= self._next_calm_s)
+            or (now_s >= self._next_repair_s and (lost or self._model.unverified))
+        ):
             self.scan()
 
     def _read_counters(self) -> None:

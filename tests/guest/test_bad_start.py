@@ -34,7 +34,7 @@ BAD_STARTS = {
     "an object out of date": (
         "cp bpf/zs_core.h /tmp; echo >> /tmp/zs_core.h; mount --bind /tmp/zs_core.h bpf/zs_core.h",
         "--no-scan",
-        ["probes.bpf.o is out of date", "make setup"],
+        ["is out of date", "make setup"],
     ),
     "no zsmalloc": (
         "grep -v zs_ /proc/kallsyms > /tmp/symbols; mount --bind /tmp/symbols /proc/kallsyms",
