@@ -32,6 +32,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define STEPS_PER_RUN (1 << 20)
 #define FREE_LIST_MAX 4096
 #define SHRINKERS_MAX (1 << 16)
+#define XARRAY_LEVELS_MAX 8
 #define GIB (1ULL << 30)
 #define DIRECT_MAP_GIB_MAX (1 << 17)
 
@@ -167,7 +168,7 @@ static __always_inline void class_begin(void)
 	u64 size_class = pool_class(walk.slot);
 
 	/* Slots that share a class point to the largest of them. */
-	if (zs_read(size_class_index, size_class) != walk.slot) {
+	if (!size_class || zs_read(size_class_index, size_class) != walk.slot) {
 		walk.slot++;
 		return;
 	}
@@ -492,6 +493,31 @@ static long walk_step(u64 number, void *unused)
 	}
 }
 
+static long total_step(u64 slot, void *unused)
+{
+	u64 size_class = pool_class(slot), objects = 0;
+
+	if (!size_class || zs_read(size_class_index, size_class) != slot)
+		return 0;
+	bpf_probe_read_kernel(&objects, sizeof(objects),
+			      (const void *)(size_class + zs_at_size_class_stats() +
+					     (groups() + 1) * sizeof(u64)));
+	walk.objects += objects;
+	return 0;
+}
+
+/* The whole pool as it is now: if that is what was told class by class, it was so at one time. */
+static __always_inline void pool_told(void)
+{
+	u64 pool = control[ZS_ASK_POOL];
+
+	walk.objects = 0;
+	bpf_loop(slots(), total_step, 0, 0);
+	tell(head_word(ZS_KIND_SCANNED, 0, 0, 0), bpf_ktime_get_ns(), pool,
+	     zs_read(zs_pool_pages, pool), zs_read(zs_pool_stats, pool), walk.pool_begin_ns,
+	     walk.objects);
+}
+
 SEC("syscall")
 int scan_pool(void *ctx)
 {
@@ -505,14 +531,8 @@ int scan_pool(void *ctx)
 		control[ZS_ANSWER_CLASSES] = 0;
 	}
 	bpf_loop(STEPS_PER_RUN, walk_step, 0, 0);
-	if (control[ZS_ANSWER_DONE] && control[ZS_ASK_FIRST_CLASS] == 0 &&
-	    control[ZS_ASK_LAST_CLASS] + 1 >= slots()) {
-		u64 pool = control[ZS_ASK_POOL];
-
-		tell(head_word(ZS_KIND_SCANNED, 0, 0, 0), bpf_ktime_get_ns(), pool,
-		     zs_read(zs_pool_pages, pool), zs_read(zs_pool_stats, pool), walk.pool_begin_ns,
-		     0);
-	}
+	if (control[ZS_ANSWER_DONE])
+		pool_told();
 	return 0;
 }
 
@@ -584,13 +604,26 @@ int find_pools(void *ctx)
 	return 0;
 }
 
-/* The descriptor of the first page of an open file in memory. */
+/*
+ * The descriptor of the first page of an open file in memory. An xarray with one
+ * entry holds just that; a page of a large folio stands below nodes, marked by 2
+ * in their lowest bits; a page that is swapped out has left a number there.
+ */
 SEC("syscall")
 int find_descriptor(void *ctx)
 {
 	u64 mapping = zs_read(file_mapping, file_of(control[ZS_ASK_FD]));
+	u64 entry = zs_read(xarray_head, mapping + zs_at_mapping_pages());
+	u32 level;
 
-	control[ZS_ANSWER_POINTER] = zs_read(xarray_head, mapping + zs_at_mapping_pages());
+	control[ZS_ANSWER_POINTER] = 0;
+	for (level = 0; level < XARRAY_LEVELS_MAX; level++) {
+		if ((entry & 3) != 2)
+			break;
+		entry = zs_read(xa_node_slots, entry - 2);
+	}
+	if (!(entry & 3) && mapping && zs_read(page_mapping, entry) == mapping)
+		control[ZS_ANSWER_POINTER] = entry;
 	return 0;
 }
 

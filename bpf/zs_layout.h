@@ -65,6 +65,8 @@ ZS_WALK_FIELD(file_inode, file, ptr, f_inode)
 ZS_WALK_FIELD(inode_sb, inode, ptr, i_sb)
 ZS_WALK_FIELD(mapping_pages, address_space, record, i_pages)
 ZS_WALK_FIELD(xarray_head, xarray, ptr, xa_head)
+ZS_WALK_FIELD(xa_node_slots, xa_node, ptr_array, slots)
+ZS_WALK_FIELD(page_mapping, page, ptr, mapping)
 /* A pointer from 6.7 on, embedded before. */
 ZS_WALK_FIELD(sb_shrinker, super_block, ptr, s_shrink)
 ZS_WALK_FIELD(sb_shrinker_embedded, super_block, record, s_shrink)

@@ -26,7 +26,7 @@
  *   DEFERRED_FREE                     pool    begin_ns
  *   SCAN_BEGIN                        pool    class index       geometry          capacity, objects
  *   SCAN_END                          pool    class index       begin_ns          capacity, objects
- *   SCANNED                           pool    pages allocated   pages compacted   begin_ns
+ *   SCANNED                           pool    pages allocated   pages compacted   begin_ns, objects
  *   LINKS                             zspage  magic | lock<<32  first descriptor  free, group
  *   DESCRIPTOR      page       pages  zspage  address           flags             next, words
  *
@@ -34,7 +34,7 @@
  * Errors are negative errno values in two's complement.
  *
  * A scan of a pool is SCAN_BEGIN, STATE and FRAMES of every zspage, SCAN_END
- * for each class, then SCANNED. All zspages of a class carry the time of its
+ * for each class, then SCANNED with the pool's totals as they are then. All zspages of a class carry the time of its
  * SCAN_BEGIN. Capacity and objects are the class's own statistics, in objects;
  * SCAN_END carries ZS_FLAG_STEADY if all of them were as at SCAN_BEGIN and
  * equal what was walked.

@@ -43,10 +43,10 @@ class TrueScan:
                 yield from self._walk_class(each, self.pool.machine.tick())
             if self.pool not in self.pool.machine.pools:
                 return
-        if self._only is None:
-            pages = sum(each.size_class.pages for each in self.pool.zspages)
-            words = (pages, self.pool.pages_freed, begin_ns)
-            self._tell(self._head(wire.KIND_SCANNED), self.pool.machine.tick(), *words)
+        pages = sum(each.size_class.pages for each in self.pool.zspages)
+        objects = sum(each.stats()[-1] for each in self.pool.own_classes())
+        words = (pages, self.pool.pages_freed, begin_ns, objects)
+        self._tell(self._head(wire.KIND_SCANNED), self.pool.machine.tick(), *words)
 
     def run(self) -> list[Record]:
         """Do the whole scan at one go; return its records."""

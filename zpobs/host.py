@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from zpobs.errors import EnvironmentLacksError, UsageError
 from zpobs.sources.pools import zram_devices
 
-_ZSWAP_ENABLED = Path("/sys/module/zswap/parameters/enabled")
+_ZSWAP = Path("/sys/module/zswap/parameters")
 _CAPABILITIES = {"CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _CAP_SYS_ADMIN = 21
 
@@ -34,10 +35,13 @@ def pools_in_use() -> set[str]:
 
 
 def _zswap_enabled() -> bool:
-    try:
-        return _ZSWAP_ENABLED.read_text(encoding="ascii").strip() == "Y"
-    except OSError:
-        return False
+    """Tell whether zswap is on, and its pages go to zsmalloc."""
+    parameters = {}
+    for name in ("enabled", "zpool"):
+        with contextlib.suppress(OSError):
+            parameters[name] = (_ZSWAP / name).read_text(encoding="ascii").strip()
+    # Other allocators, and the choice between them, were removed from kernels.
+    return parameters.get("enabled") == "Y" and parameters.get("zpool", "zsmalloc") == "zsmalloc"
 
 
 def check_pool(name: str) -> None:

@@ -121,6 +121,9 @@ def walk_pools(
 def _last_walks(words: Words) -> Words:
     """Return the records of each size class's last walk alone."""
     begins = wire.kinds(words) == wire.KIND_SCAN_BEGIN
+    # What stands before any class is a pool that was gone before it was walked.
+    words = words[np.cumsum(begins) > 0]
+    begins = wire.kinds(words) == wire.KIND_SCAN_BEGIN
     walk = np.cumsum(begins) - 1
     of_class = words[begins][:, 3]
     _, from_end = np.unique(of_class[::-1], return_index=True)

@@ -252,6 +252,12 @@ class Session:
         serials = self._wanted(found.serials, pool)
         model.apply_counters(reading_of(serials, begin_ns))
         details = walk_pools(self._scanner, serials, model, detail=detail)
+        # A pool that went meanwhile was not scanned, whatever was read where it had been.
+        again = self._scanner.find_pools()
+        if again.complete:
+            serials = {pool: serial for pool, serial in serials.items() if pool in again.pools}
+            model.apply_counters(reading_of(serials, time.monotonic_ns()))
+            details = {serial: details[serial] for serial in serials.values() if detail}
         model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
         return ScanResult(
             snapshot=model.snapshot(

@@ -52,8 +52,10 @@ def walk(
     return [begin, *zspages, end]
 
 
-def scanned(time_ns: int, begin_ns: int, *, pool: int = 1, pages: int = 0) -> Record:
-    return mark(wire.KIND_SCANNED, time_ns, pages, 3, begin_ns, pool=pool)
+def scanned(
+    time_ns: int, begin_ns: int, *, pool: int = 1, pages: int = 0, objects: int = 0
+) -> Record:
+    return mark(wire.KIND_SCANNED, time_ns, pages, 3, begin_ns, objects, pool=pool)
 
 
 def fed(*batches: list[Record], coverage: Coverage = FULL_COVERAGE) -> ShadowModel:
@@ -263,7 +265,7 @@ def test_a_late_pool_is_exact_once_scanned_as_a_whole() -> None:
 
 def test_a_scan_from_before_the_probes_is_no_base() -> None:
     """What happened between it and their attaching nobody saw."""
-    model = fed([*walk(100, [seen(101)]), scanned(120, 90)], coverage=ALONE)
+    model = fed([*walk(100, [seen(101)]), scanned(120, 90, pages=2, objects=3)], coverage=ALONE)
     model.apply_counters(alone(130))
     model.note_scan(90, 121, ())
     assert view(model).status == "exact"
@@ -295,7 +297,7 @@ def test_a_pool_known_from_scans_alone() -> None:
         "pool 1 (zram0): it was not scanned yet",
     )
     model.apply(as_words([*walk(100, [seen(101), seen(102, address=OTHER)])]))
-    model.apply(as_words([scanned(120, 90, pages=4)]))
+    model.apply(as_words([scanned(120, 90, pages=4, objects=6)]))
     model.note_scan(80, 125, ())
     shot = model.snapshot(time_ns=10_000, mono_ns=1000, zspages=True)
     (pool,) = shot.pools
@@ -353,7 +355,7 @@ def test_pools_that_were_not_scanned_make_the_whole_unknown() -> None:
 def test_what_changed_after_a_scan_is_not_exact_where_probes_are_half_blind() -> None:
     """With something unseen a class is exact only as long as nothing was told of it since."""
     blind = replace(FULL_COVERAGE, unseen=("deaths are not seen",))
-    model = fed([*walk(100, [seen(101)]), scanned(120, 90)], coverage=blind)
+    model = fed([*walk(100, [seen(101)]), scanned(120, 90, pages=2, objects=3)], coverage=blind)
     model.apply_counters(reading(50, 1))
     model.note_scan(90, 121, ())
     assert (status_of(model), snapshot(model).health.status) == ("exact", "exact")
@@ -361,6 +363,18 @@ def test_what_changed_after_a_scan_is_not_exact_where_probes_are_half_blind() ->
     model.apply(as_words([state(130)]))
     assert status_of(model) == "bounded"
     sentence = "pool 1 (zram0): 1 size class was changed since the last scan"
+    assert sentence in snapshot(model).health.reasons
+
+
+@pytest.mark.parametrize(("pages", "objects"), [(4, 3), (2, 4)])
+def test_classes_of_different_moments_make_no_exact_pool(pages: int, objects: int) -> None:
+    """Each class may be exact, but their sum never held if the pool's own totals are others."""
+    told = scanned(120, 90, pages=pages, objects=objects)
+    model = fed([*walk(100, [seen(101)]), told], coverage=ALONE)
+    model.apply_counters(alone(130))
+    model.note_scan(90, 121, ())
+    assert (status_of(model), view(model).status) == ("exact", "bounded")
+    sentence = "pool 1 (zram0): it changed while its size classes were scanned one by one"
     assert sentence in snapshot(model).health.reasons
 
 

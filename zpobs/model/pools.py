@@ -29,7 +29,7 @@ class Pool:
     """One pool; ``since_ns`` is its creation or, if that was not seen, its first sign.
 
     ``scan_ns`` is the end of its last whole scan, None before the first, which
-    told ``kernel_pages`` and ``pages_compacted``.
+    told ``kernel_pages``, ``kernel_objects`` and ``pages_compacted``.
     """
 
     serial: int
@@ -41,6 +41,7 @@ class Pool:
     gone: bool = False
     scan_ns: int | None = None
     kernel_pages: int | None = None
+    kernel_objects: int | None = None
     pages_compacted: int | None = None
     class_counters: CounterWords | None = None
     pool_counters: CounterWords | None = None
@@ -160,10 +161,11 @@ class PoolDirectory:
 
     def scanned(self, record: Words) -> None:
         """Take a SCANNED record."""
-        head, time_ns, _, pages, compacted, *_ = record.tolist()
+        head, time_ns, _, pages, compacted, _, objects = record.tolist()
         pool = self.get(head >> 32, time_ns)
         pool.scan_ns = time_ns
         pool.kernel_pages = pages
+        pool.kernel_objects = objects
         pool.pages_compacted = compacted
 
     def forgettable(self) -> list[Pool]:

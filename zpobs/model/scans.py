@@ -108,6 +108,14 @@ class ScanLedger:
         count, rest = np.divmod(capacity, np.maximum(objs, 1))
         return np.where((rest == 0) & (objs > 0), count, -1)
 
+    def totals(self, slot: int) -> tuple[int, int]:
+        """Return a pool's pages and objects as its classes' last walks told them, one by one."""
+        own = np.arange(slot * CLASSES_MAX, (slot + 1) * CLASSES_MAX)
+        own = own[self.end_ns[own] > 0]
+        pages = (self.geometry[own] >> np.uint64(48)).astype(np.int64)
+        zspages = np.maximum(self.zspages(own, self.capacity[own]), 0)
+        return int((zspages * pages).sum()), int(self.objects[own].sum())
+
     def busy(self, slot: int) -> list[int]:
         """Return the indices of a pool's classes whose last walk was not verified."""
         own = slice(slot * CLASSES_MAX, (slot + 1) * CLASSES_MAX)

@@ -68,13 +68,16 @@ class Judge:
             # A whole scan told of all classes: there is no other.
             rest = EXACT
         level = max(rest, int(levels[in_use].max(initial=EXACT)))
+        torn = not followed and pool.scan_ns is not None and not self._at_one_moment(pool)
+        if torn:
+            level = max(level, BOUNDED)
         doubted = np.zeros(CLASSES_MAX, dtype=bool)
         doubted[in_use] = levels[in_use] > EXACT
         return Verdict(
             level=level,
             levels=levels,
             stale=doubted & walked & self._scans.alone,
-            reasons=self._pool_reasons(pool, doubted, rest, followed),
+            reasons=self._pool_reasons(pool, doubted, rest, followed, torn),
             lossy=followed and level > EXACT and self._losses.since(pool.since_ns) > 0,
         )
 
@@ -92,8 +95,12 @@ class Judge:
             return levels, UNKNOWN
         return levels, BOUNDED if pool.since_ns < self._losses.grew_ns else EXACT
 
+    def _at_one_moment(self, pool: Pool) -> bool:
+        """Return whether what the classes told one by one was true of all when the scan ended."""
+        return self._scans.totals(pool.slot) == (pool.kernel_pages, pool.kernel_objects)
+
     def _pool_reasons(
-        self, pool: Pool, doubted: Bools, rest: int, followed: bool
+        self, pool: Pool, doubted: Bools, rest: int, followed: bool, torn: bool
     ) -> tuple[str, ...]:
         own = slice(pool.slot * CLASSES_MAX, (pool.slot + 1) * CLASSES_MAX)
         walked = self._scans.end_ns[own] > 0
@@ -109,6 +116,8 @@ class Judge:
             for which, what in counts
             if (doubted & which).any()
         ]
+        if torn:
+            out.append("it changed while its size classes were scanned one by one")
         if rest == UNKNOWN and not followed:
             out.append("it was not scanned yet")
         elif rest == UNKNOWN and not pool.created:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,10 @@ from zpobs.sources.ring import copy_columns
 from zpobs.wire import Words
 
 _PAGEMAP = Path("/proc/self/pagemap")
+# An entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 _FRAME_BITS = 55
+_SWAPPED_BIT = 62
+_PRESENT_BIT = 63
 _ENTRY_BYTES = 8
 _FIND_ATTEMPTS = 8
 _CALIBRATE_ATTEMPTS = 4
@@ -121,7 +125,8 @@ class Scanner(Closing):
                     # The kernel may have moved the page meanwhile.
                     if _frame_of(page) == frame:
                         base = descriptor - frame * self._place.descriptor_bytes
-                        self.vmemmap_base = base if descriptor and base > 0 else None
+                        whole = base % (1 << self._place.descriptor_bytes.bit_length() - 1) == 0
+                        self.vmemmap_base = base if descriptor and base > 0 and whole else None
                         self.direct_map = direct_map or None
                         return
         finally:
@@ -224,4 +229,6 @@ def _frame_of(page: mmap.mmap) -> int:
         entry = os.pread(fd, _ENTRY_BYTES, number * _ENTRY_BYTES)
     finally:
         os.close(fd)
-    return int.from_bytes(entry, "little") & ((1 << _FRAME_BITS) - 1)
+    word = int.from_bytes(entry, sys.byteorder)
+    there = word >> _PRESENT_BIT & 1 and not word >> _SWAPPED_BIT & 1
+    return word & ((1 << _FRAME_BITS) - 1) if there else 0
