@@ -231,3 +231,22 @@ def test_a_bug_shows_its_traceback(
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("zpobs: this is a bug")
+
+
+@pytest.mark.parametrize("command", ["top --once", "scan --json", "verify", "--help"])
+def test_a_closed_output_is_one_line(command: str) -> None:
+    """``zpobs ... >&-`` says so, with status 3, whatever the command."""
+    script = f"{sys.executable} -m zpobs {command} >&-"
+    done = subprocess.run(
+        ["sh", "-c", script], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("zpobs: cannot write the output; found: standard output is closed; try:")
+    assert done.returncode == EXIT_ENVIRONMENT
+
+
+def test_a_closed_error_output_does_no_harm() -> None:
+    """Status and output are as ever."""
+    script = f"{sys.executable} -m zpobs scan --class x 2>&-"
+    done = subprocess.run(["sh", "-c", script], check=False, cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (EXIT_USAGE, b"")

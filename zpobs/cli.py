@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from zpobs.commands import scan, top, verify
-from zpobs.errors import EXIT_BUG, ZpobsError
+from zpobs.errors import EXIT_BUG, EnvironmentLacksError, ZpobsError
 
 app = typer.Typer(
     name="zpobs",
@@ -57,7 +58,14 @@ app.command(epilog=verify.EXAMPLES)(verify.verify)
 
 def main() -> None:
     """Run the command line; turn every expected failure into one line and its status."""
+    # An interpreter that is started without them has None here.
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     try:
+        if sys.stdout is None:
+            raise EnvironmentLacksError(
+                "cannot write the output", found="standard output is closed", hint="> /dev/null"
+            )
         app(standalone_mode=True)
     except ZpobsError as error:
         sys.stderr.write(f"zpobs: {error}\n")

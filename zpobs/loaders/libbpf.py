@@ -5,9 +5,13 @@ What libbpf and the kernel have to say about a failure is in :class:`LibbpfError
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NewType
 
@@ -113,6 +117,22 @@ def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> 
     return function
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep an interruption for afterwards: one that met libbpf's call-back would be lost there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 _loaded: list[_Libbpf] = []
 
 
@@ -145,7 +165,8 @@ class BpfObject(Closing):
         self._library = _libbpf()
         self._library.lines.clear()
         self._links: list[Link] = []
-        self._object: int | None = self._library.open_file(os.fsencode(path), None)
+        with _undisturbed():
+            self._object: int | None = self._library.open_file(os.fsencode(path), None)
         if not self._object:
             raise self._library.failure(f"opening {path.name}", ctypes.get_errno())
 
@@ -179,19 +200,24 @@ class BpfObject(Closing):
     def load(self) -> None:
         """Create the maps and load the programs that are wanted; after a refusal only close it."""
         self._library.lines.clear()
-        self._checked(self._library.load(self._object), "loading BPF programs")
+        with _undisturbed():
+            result = self._library.load(self._object)
+        self._checked(result, "loading BPF programs")
 
     # -- afterwards -------------------------------------------------------------
 
     def attach(self, program: str) -> Link:
         """Attach a program as its section says."""
         self._library.lines.clear()
-        return self._linked(self._library.attach(self._program(program)), program)
+        with _undisturbed():
+            made = self._library.attach(self._program(program))
+        return self._linked(made, program)
 
     def attach_kprobe(self, program: str, function: str, *, at_return: bool) -> Link:
         """Attach a program to a kernel function, found by its symbol."""
         self._library.lines.clear()
-        made = self._library.attach_kprobe(self._program(program), at_return, function.encode())
+        with _undisturbed():
+            made = self._library.attach_kprobe(self._program(program), at_return, function.encode())
         return self._linked(made, program)
 
     def detach(self, link: Link) -> None:
