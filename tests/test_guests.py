@@ -11,7 +11,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # The witness does not know pages without a descriptor of their own, so nothing that needs it.
-OLDER = ["tests/guest/test_loaders.py", "tests/guest/test_top.py"]
+OLDER = [f"tests/guest/test_{name}.py" for name in ("loaders", "top", "frames")]
 OLDER += ["-k", "not bcc and not tell_the_same"]
 # Kernel, loader, form of attaching, and the tests. Migration in a guest wants movable memory.
 RUNS = {

@@ -207,6 +207,31 @@ def test_the_command_is_live(full: NativeDevice) -> None:
     assert {each["verdict"] for each in rounds} == {"equal"}
 
 
+def test_pools_that_come_and_go_make_no_difference(
+    make_device: Callable[[str], NativeDevice],
+) -> None:
+    """Two devices are filled, reset and set up again, faster than a round: nothing differs."""
+    made = []
+
+    def remake(device: NativeDevice, pages: int) -> Callable[[threading.Event], None]:
+        def work(stop: threading.Event) -> None:
+            while not stop.is_set():
+                device.fill("random", pages)
+                device.reset()
+                device.set_up("64M")
+                made.append(device.name)
+
+        return work
+
+    small, large = (in_background(remake(make_device("64M"), pages)) for pages in (64, 320))
+    with small, large:
+        done = run("--json", "--interval", "0.1", "--duration", "6")
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, [each for each in rounds if each["verdict"] == "differs"]
+    assert len(made) > 50
+    assert any(each["meanwhile"] for each in rounds)
+
+
 def test_a_pool_that_is_not_there_is_not_well(device: NativeDevice) -> None:
     """Nothing was verified: status 1 and a line that says so; an unknown name is status 2."""
     device.reset()

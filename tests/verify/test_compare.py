@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from tests.factories import make_classes, make_health, make_snapshot
 from tests.verify.support import FIRST, Zspage, pool_of, table_of, zspages
-from zpobs.snapshot import Event, Snapshot
+from zpobs.snapshot import Event, Health, PoolView, Snapshot
 from zpobs.verify.compare import compare, excuse, meanwhile, merge
 from zpobs.verify.findings import Comparison, Difference, PoolComparison
 
@@ -188,26 +189,93 @@ def test_a_pool_that_only_one_side_has_is_a_difference() -> None:
         assert (difference.field, difference.shadow, difference.kernel) == ("pool", *values)
 
 
-def test_a_pool_that_came_or_went_meanwhile_is_no_difference() -> None:
-    """Created or destroyed between the readings: told, not compared."""
-    first, second = pool_of(GOOD.values(), 1), pool_of(GOOD.values(), 2, "zram1")
-    one, two = make_snapshot(first), make_snapshot(first, second)
-    for shadow, after in ((one, two), (two, one)):
-        during = meanwhile(shadow, shadow, two, after)
-        found = compare(shadow, two, during)
-        assert [pool.id for pool in found.pools] == [1]
-        assert found.meanwhile == ("zram1 was created or destroyed meanwhile: not compared",)
+def aged(view: PoolView, shot: Snapshot, mono_ns: int) -> PoolView:
+    """Return a pool that is there since so many ns after a snapshot."""
+    return replace(view, since_ns=shot.time_ns + mono_ns)
+
+
+ONE, TWO = pool_of(GOOD.values(), 1), pool_of(GOOD.values(), 2, "zram1")
+FOLLOWED = make_health()
+BLIND = (
+    make_health(hooks=0, missed_hooks=("obj_malloc",)),
+    make_health(missed_hooks=("zs_destroy_pool",)),
+)
+
+
+def of_pools(
+    shadow: Sequence[PoolView],
+    scanned: Sequence[PoolView],
+    after: Sequence[PoolView],
+    *,
+    health: Health = FOLLOWED,
+    last: Health | None = None,
+    events: tuple[Event, ...] = (),
+) -> Comparison:
+    """Return the comparison of a round that met these pools, one after the other."""
+    frozen = make_snapshot(*shadow, health=health, at_s=1)
+    first = make_snapshot(*shadow, health=health)
+    kernel_ = make_snapshot(*scanned, at_s=2)
+    end = make_snapshot(*after, health=last or health, at_s=3, events=events)
+    return compare(frozen, kernel_, meanwhile(first, frozen, kernel_, end))
+
+
+def found_of(found: Comparison) -> tuple[list[int], int]:
+    """Return the ids of the pools that differ, and how many came or went."""
+    return [pool.id for pool in found.pools if pool.differs], len(found.meanwhile)
 
 
 def test_a_pool_that_lived_only_meanwhile_is_no_difference() -> None:
     """The scan met a pool that is in neither model: the model was told of its end."""
-    first, second = pool_of(GOOD.values(), 1), pool_of(GOOD.values(), 2, "zram1")
-    one, two = make_snapshot(first), make_snapshot(first, second)
-    gone = Event("pool_destroyed", one.mono_ns + 5, 2, None, ())
-    after = replace(one, events=(gone,))
-    found = compare(one, two, meanwhile(one, one, two, after))
+    gone = Event("pool_destroyed", make_snapshot(at_s=2).mono_ns, 2, None, ())
+    found = of_pools([ONE], [ONE, TWO], [ONE], events=(gone,))
+    assert found_of(found) == ([], 1)
     assert [pool.id for pool in found.pools] == [1]
-    assert len(found.meanwhile) == 1
+
+
+@pytest.mark.parametrize("health", BLIND, ids=["no probe", "a hook is missing"])
+def test_without_probes_a_pool_that_only_the_scan_met_came_and_went(health: Health) -> None:
+    """Nothing tells of a pool that is made after the freeze and gone before the next scan."""
+    found = of_pools([ONE], [ONE, TWO], [ONE], health=health)
+    assert found_of(found) == ([], 1)
+    assert found.meanwhile == ("zram1 was created or destroyed meanwhile: not compared",)
+
+
+def test_after_a_loss_a_pool_that_only_the_scan_met_came_and_went() -> None:
+    """The record of its end may be among those that were lost."""
+    found = of_pools([ONE], [ONE, TWO], [ONE], last=make_health(lost=1))
+    assert found_of(found) == ([], 1)
+
+
+def test_with_probes_a_pool_that_only_the_scan_met_is_a_difference() -> None:
+    """Its end would have been told."""
+    assert found_of(of_pools([ONE], [ONE, TWO], [ONE])) == ([2], 0)
+
+
+@pytest.mark.parametrize("health", [FOLLOWED, *BLIND])
+def test_a_pool_that_went_before_the_scan_is_no_difference(health: Health) -> None:
+    """It is in the frozen model alone."""
+    assert found_of(of_pools([ONE, TWO], [ONE], [ONE], health=health)) == ([], 1)
+
+
+@pytest.mark.parametrize("health", [FOLLOWED, *BLIND])
+def test_a_pool_that_the_scan_missed_is_a_difference(health: Health) -> None:
+    """Both models have it, so that it was there all the time."""
+    assert found_of(of_pools([ONE, TWO], [ONE], [ONE, TWO], health=health)) == ([2], 0)
+
+
+@pytest.mark.parametrize("health", [FOLLOWED, *BLIND])
+def test_a_pool_that_came_after_the_freeze_is_no_difference(health: Health) -> None:
+    """The scan met it, and the model knows it since then."""
+    came = aged(TWO, make_snapshot(at_s=1), 1000)
+    assert found_of(of_pools([ONE], [ONE, came], [ONE, came], health=health)) == ([], 1)
+
+
+def test_a_pool_that_the_model_lacked_is_a_difference() -> None:
+    """Probes follow everything, and it is older than the round: the model must have known it."""
+    old = aged(TWO, make_snapshot(), -1000)
+    for health, differing in ((FOLLOWED, [2]), *((blind, []) for blind in BLIND)):
+        found = of_pools([ONE], [ONE, old], [ONE, old], health=health)
+        assert [pool.id for pool in found.pools if pool.differs] == differing
 
 
 # ---- busy classes --------------------------------------------------------------
