@@ -34,10 +34,10 @@
  * Errors are negative errno values in two's complement.
  *
  * A scan of a pool is SCAN_BEGIN, STATE and FRAMES of every zspage, SCAN_END
- * for each class, then SCANNED with the pool's totals as they are then. All zspages of a class carry the time of its
- * SCAN_BEGIN. Capacity and objects are the class's own statistics, in objects;
- * SCAN_END carries ZS_FLAG_STEADY if all of them were as at SCAN_BEGIN and
- * equal what was walked.
+ * for each class, then SCANNED with the pool's totals as they are then. All zspages of a class
+ * carry the time of its SCAN_BEGIN. Capacity and objects are the class's own statistics, in
+ * objects; SCAN_END carries ZS_FLAG_STEADY if all of them were as at SCAN_BEGIN and equal what was
+ * walked.
  *
  * LINKS and DESCRIPTOR are told only on demand and are no observations: they
  * show a zspage as it lies there. LINKS: words 3 and 4 as above, word 5 the
