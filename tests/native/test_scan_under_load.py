@@ -72,7 +72,7 @@ def test_a_monotone_writer(device: NativeDevice, session: Session) -> None:
             assert objects <= pool.objects <= objects_after + 1
             assert pages <= pool.pages <= pages_after
             checked += 1
-    assert checked >= 5
+    assert checked >= 2
 
 
 def test_overwrites_and_discards(device: NativeDevice, session: Session) -> None:
