@@ -382,10 +382,14 @@ def test_excused_classes_are_busy() -> None:
     assert only(excuse(found, [2])).differs
 
 
-def test_a_lonely_pool_is_not_excused() -> None:
-    """Nothing about a pool's use explains that only one side has it."""
-    found = compare(kernel(), make_snapshot())
-    assert only(excuse(found, [1])).differs
+def test_a_pool_that_the_scan_lacks_may_have_been_another_meanwhile() -> None:
+    """Where nothing says that it was at rest it may have gone and come again; else it differs."""
+    lonely = compare(make_snapshot(ONE, TWO), make_snapshot(ONE))
+    assert found_of(excuse(lonely, [1])) == ([2], 0)
+    excused = excuse(lonely, [2])
+    assert found_of(excused) == ([], 1)
+    assert excused.meanwhile == ("zram1 was created or destroyed meanwhile: not compared",)
+    assert [pool.id for pool in excused.pools] == [1]
 
 
 def test_what_was_compared_once_stays_compared() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zpobs.snapshot import ClassTable, PoolView, Snapshot, Status, ZspageTable
+from zpobs.snapshot import ClassTable, Health, PoolView, Snapshot, Status, ZspageTable
 from zpobs.verify.findings import (
     BusyClass,
     ComparedClass,
@@ -59,9 +59,13 @@ def meanwhile(before: Snapshot, shadow: Snapshot, kernel: Snapshot, after: Snaps
             index: _busy_class(index, reasons[index], (first, frozen, seen, last))
             for index in sorted(reasons)
         }
-    named = {event.pool for event in after.events if event.time_ns >= before.mono_ns}
-    gone = {event.pool for event in after.events if event.kind == "pool_destroyed"} & named
-    return Meanwhile(busy=busy, pools=frozenset((models[1].keys() ^ models[2].keys()) | gone))
+    return Meanwhile(busy=busy, pools=frozenset(_passing(before, shadow, kernel, after)))
+
+
+def followed(first: Health, last: Health) -> bool:
+    """Whether probes would have told of every change between two healths."""
+    lost = (last.lost, last.missed_runs) != (first.lost, first.missed_runs)
+    return first.hooks > 0 and not first.missed_hooks and not lost
 
 
 def compare(shadow: Snapshot, kernel: Snapshot, during: Meanwhile | None = None) -> Comparison:
@@ -77,7 +81,7 @@ def compare(shadow: Snapshot, kernel: Snapshot, during: Meanwhile | None = None)
     for pool_id in sorted(ours.keys() | theirs.keys()):
         view = ours.get(pool_id) or theirs[pool_id]
         if pool_id in during.pools:
-            told.append(f"{view.name or pool_id} was created or destroyed meanwhile: not compared")
+            told.append(_passed(view.name or pool_id))
         elif pool_id not in theirs:
             pools.append(_lonely(view, shadow=True))
         elif pool_id not in ours:
@@ -89,11 +93,17 @@ def compare(shadow: Snapshot, kernel: Snapshot, during: Meanwhile | None = None)
 
 
 def excuse(comparison: Comparison, pools: Iterable[int]) -> Comparison:
-    """Take the differing classes of pools as busy: nothing says that they did not change."""
+    """Take the differing classes of pools as busy: nothing says that they did not change.
+
+    Nor does anything say of one that the scan lacks that it was the same pool
+    before and after: another may have taken its name and address.
+    """
     ids = set(pools)
-    return replace(
-        comparison,
-        pools=tuple(_excused(each) if each.id in ids else each for each in comparison.pools),
+    kept = [_excused(each) if each.id in ids else each for each in comparison.pools]
+    gone = [each for each in kept if each.lonely and each.id in ids]
+    return Comparison(
+        pools=tuple(each for each in kept if each not in gone),
+        meanwhile=(*comparison.meanwhile, *(_passed(each.name or each.id) for each in gone)),
     )
 
 
@@ -116,6 +126,10 @@ def merge(old: Comparison, new: Comparison) -> Comparison:
     return replace(new, pools=tuple(merged))
 
 
+def _passed(name: str | int) -> str:
+    return f"{name} was created or destroyed meanwhile: not compared"
+
+
 def _excused(pool: PoolComparison) -> PoolComparison:
     if pool.lonely:
         return pool
@@ -130,6 +144,27 @@ def _excused(pool: PoolComparison) -> PoolComparison:
         busy=tuple(sorted((*pool.busy, *busy), key=lambda each: each.index)),
         sums=(),
     )
+
+
+def _passing(before: Snapshot, shadow: Snapshot, kernel: Snapshot, after: Snapshot) -> set[int]:
+    """Return the ids of pools that came or went between the two models.
+
+    A pool that both models have was there all the time. One that the scan alone
+    met lived between the two, for all that can be known without probes; with
+    them the model is told of its end. And with them a pool that has been
+    there since before ``before`` has not come: the model lacked it.
+    """
+    ours, scanned, last = (
+        {pool.id: pool for pool in each.pools} for each in (shadow, kernel, after)
+    )
+    named = {event.pool for event in after.events if event.time_ns >= before.mono_ns}
+    gone = {event.pool for event in after.events if event.kind == "pool_destroyed"} & named
+    passing = (ours.keys() ^ last.keys()) | gone
+    if not followed(before.health, after.health):
+        return passing | (scanned.keys() - ours.keys() - last.keys())
+    wall_ns = after.time_ns - after.mono_ns
+    came = (last.keys() & scanned.keys()) - ours.keys()
+    return passing - {id_ for id_ in came if last[id_].since_ns - wall_ns < before.mono_ns}
 
 
 def _lonely(view: PoolView, *, shadow: bool) -> PoolComparison:

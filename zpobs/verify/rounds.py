@@ -12,7 +12,7 @@ from zpobs.invariants import Finding, Findings, check
 from zpobs.session import ScanResult
 from zpobs.snapshot import SCHEMA, Health, Kernel, Snapshot
 from zpobs.sources.witnesses import Witnesses
-from zpobs.verify.compare import compare, excuse, meanwhile, merge
+from zpobs.verify.compare import compare, excuse, followed, meanwhile, merge
 from zpobs.verify.findings import Comparison, Meanwhile
 from zpobs.verify.witnesses import Witness, at_rest, judge
 
@@ -220,7 +220,7 @@ class Verifier:
         readings = (reading, self._read())
         during = meanwhile(first, shadow, kernel.snapshot, after)
         comparison = compare(shadow, kernel.snapshot, during)
-        told = _watched(first.health, after.health)
+        told = followed(first.health, after.health)
         quiet = {pool.id: at_rest(pool, *readings) for pool in shadow.pools}
         if not told:
             comparison = excuse(comparison, [id_ for id_, rest in quiet.items() if not rest])
@@ -252,9 +252,3 @@ class Verifier:
             dump = descriptor_dump(words, scan.page_flags)
             out[id_] = (name, check(dump, scan.snapshot.kernel, scan.page_flags, pool=name))
         return out
-
-
-def _watched(first: Health, last: Health) -> bool:
-    """Whether probes would have told of every change between two healths."""
-    lost = (last.lost, last.missed_runs) != (first.lost, first.missed_runs)
-    return first.hooks > 0 and not first.missed_hooks and not lost
