@@ -138,6 +138,21 @@ def test_an_address_without_a_zspage_is_refused(
     assert run("--zspage", f"{there:#X}") == 0
 
 
+def test_a_class_that_no_pool_has_is_refused(
+    scanned: Scanned, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A size class that is not there is told before anything is written, if there is a pool."""
+    for arguments in (["--class", "300"], ["--class", "300", "--zspage", "1000", "--json"]):
+        assert run(*arguments) == EXIT_USAGE
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "no pool has a size class 300; found: 4 classes from 62 to 254" in err
+    assert run("--class", "202") == 0
+    scanned.snapshot = make_snapshot()
+    assert run("--class", "300") == 0
+    assert "no pools: " in capsys.readouterr().out
+
+
 def test_a_host_that_cannot_scan_is_status_3(
     monkeypatch: pytest.MonkeyPatch, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,10 +136,23 @@ def test_a_kernel_that_refuses_is_reported(plan: ProbePlan, wish: Any) -> None:
         attached.close()
         pytest.skip(f"this kernel attaches {attached.form}")
     form = "kprobe" if wish == "kprobe" else "fentry"
-    assert re.match(rf"{form}: .*(not permitted|No such|not supported)", found)
+    assert re.match(rf"{form}: .*(not permitted|No such|not supported|no kprobes)", found)
     assert "\n" not in found
     assert open_descriptors() == before
     assert [set(fds) for fds in prepared] == [set(MAPS)] * len(prepared)
+
+
+@pytest.mark.parametrize("wish", ["auto", "kprobe"])
+def test_kprobes_are_not_tried_where_there_are_none(plan: ProbePlan, wish: Any) -> None:
+    """The error says so, instead of what a kernel says of an event it does not know."""
+    without = replace(plan, kprobes=False, trampolines=False)
+    prepared: list[Mapping[str, int]] = []
+    with pytest.raises(ProbesRefusedError) as refused:
+        make_loader("core").attach(
+            without, wish=wish, ring_bytes=RING_BYTES, prepare=prepared.append
+        )
+    assert refused.value.found == "kprobe: this kernel has no kprobes"
+    assert prepared == []
 
 
 # ---- what may be missing -----------------------------------------------------

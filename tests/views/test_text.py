@@ -88,6 +88,23 @@ GOLDEN: dict[str, tuple[str, TopState, int | None, int | None]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("scans", "wanted", "line"),
+    [
+        (0, None, "no zsmalloc pool has been used or created since the probes attached"),
+        (0, "zram7", "no pool called zram7 has been used or created since the probes attached"),
+        (3, None, "no zsmalloc pool exists"),
+        (3, "zram7", "no pool is called zram7 now"),
+    ],
+)
+def test_a_frame_without_pools_says_what_it_looked_for(
+    scans: int, wanted: str | None, line: str
+) -> None:
+    """That one pool is not there says nothing of others."""
+    shot = make_snapshot(health=make_health(scans=scans))
+    assert render(shot, {}, TopState(), pool=wanted)[-1] == line
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_screen_is_as_it_was(name: str) -> None:
     """The frame equals the golden screen, character by character."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import COUNTERS, make_pool, make_snapshot, make_zspages
+from tests.factories import COUNTERS, make_health, make_pool, make_snapshot, make_zspages
 from zpobs.snapshot import Snapshot
 from zpobs.views import top
 from zpobs.views.top import StopSignal, TopOptions, run_top
@@ -134,6 +134,19 @@ def test_zspages_and_pool_are_asked_of_the_source(
     assert len(frame["pools"][0]["zspage_list"]) == 2
     assert source.asked[-1] == {"zspages": True, "pool": "zram0"}
     assert {asked["pool"] for asked in source.asked} == {"zram0"}
+
+
+def test_a_pool_that_is_not_there_is_named(
+    source: ScriptedSource,
+    stop: StopSignal,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The text says which pool there is none of."""
+    empty = make_snapshot(health=make_health(scans=1))
+    monkeypatch.setattr(source, "snapshot", lambda **_: empty)
+    run_top(source, TopOptions(interval_s=2, once=True, pool="zram7"), stop)
+    assert "no pool is called zram7 now" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("as_json", [False, True])

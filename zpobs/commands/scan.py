@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zpobs.commands.common import PoolOption, output_checked, progress
 from zpobs.errors import UsageError
+
+if TYPE_CHECKING:
+    from zpobs.session import ScanResult
 
 EXAMPLES = """\
 Examples:
@@ -63,6 +66,8 @@ def scan(
     choice = Choice(zspages or descriptors or narrowed, class_index, address, limit, pool)
     result = scan_once(pool=pool, zspages=choice.zspages, detail=descriptors, progress=progress)
     snapshot = result.snapshot
+    if class_index is not None:
+        _check_class(result, class_index)
     if address is not None and not any(len(chosen(each, choice)) for each in snapshot.pools):
         raise UsageError(
             f"no zspage{'' if class_index is None else f' of class {class_index}'} is at {zspage}",
@@ -91,6 +96,20 @@ def scan(
                 lines.clear()
         sys.stdout.write("\n".join([*lines, ""]))
         sys.stdout.flush()
+
+
+def _check_class(result: ScanResult, index: int) -> None:
+    """Raise UsageError if there are pools and none has this size class."""
+    indices = sorted(
+        {each for pool in result.snapshot.pools for each in pool.classes.index.tolist()}
+    )
+    if result.snapshot.pools and index not in indices:
+        raise UsageError(
+            f"no pool has a size class {index}",
+            found=f"{len(indices)} classes"
+            + (f" from {indices[0]} to {indices[-1]}" if indices else ""),
+            hint="a class that zpobs scan lists; the kernel joins classes that would be alike",
+        )
 
 
 def _parse_address(text: str) -> int:

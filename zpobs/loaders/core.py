@@ -49,6 +49,9 @@ class CoreLoader:
         refused: list[str] = []
         candidates = plan.forms(wish)
         for form in candidates:
+            if form == "kprobe" and not plan.kprobes:
+                refused.append("kprobe: this kernel has no kprobes")
+                continue
             last = form == candidates[-1]
             loaded, failed = self._load(plan, form, ring_bytes, sort_out=last)
             if loaded is not None:

@@ -64,11 +64,15 @@ def render(
     *,
     rows: int | None = None,
     columns: int | None = None,
+    pool: str | None = None,
 ) -> list[str]:
-    """Return the lines of one frame, cut to ``rows`` and ``columns`` where given."""
-    lines = [*_header(snapshot), "", *_pools(snapshot, rates)]
-    for pool in snapshot.pools:
-        lines += ["", *_classes(pool, rates.get(pool.id), state, snapshot.kernel.page_size)]
+    """Return the lines of one frame, cut to ``rows`` and ``columns`` where given.
+
+    ``pool`` is the name of the only pool that the snapshot was asked for.
+    """
+    lines = [*_header(snapshot), "", *_pools(snapshot, rates, pool)]
+    for each in snapshot.pools:
+        lines += ["", *_classes(each, rates.get(each.id), state, snapshot.kernel.page_size)]
     if rows is not None and len(lines) > rows:
         hidden = len(lines) - rows + 1
         lines = [*lines[: rows - 1], f"({hidden} more lines: enlarge the terminal or use --pool)"]
@@ -132,11 +136,16 @@ def _count(value: int | None) -> str:
     return _UNKNOWN if value is None else f"{value:,}"
 
 
-def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates]) -> list[str]:
+def _no_pools(scanned: bool, wanted: str | None) -> str:
+    if scanned:
+        return "no zsmalloc pool exists" if wanted is None else f"no pool is called {wanted} now"
+    what = "zsmalloc pool" if wanted is None else f"pool called {wanted}"
+    return f"no {what} has been used or created since the probes attached"
+
+
+def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates], wanted: str | None) -> list[str]:
     if not snapshot.pools:
-        if snapshot.health.scans:
-            return ["no zsmalloc pool exists"]
-        return ["no zsmalloc pool has been used or created since the probes attached"]
+        return [_no_pools(snapshot.health.scans > 0, wanted)]
     lines = [
         f"{'POOL':<10}{'OWNER':<8}{'STATUS':<9}{'BYTES':>11}{'OBJECTS':>11}"
         f"{'ALLOC/s':>9}{'FREE/s':>9}{'FAILED':>8}"

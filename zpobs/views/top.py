@@ -176,7 +176,7 @@ def _run_terminal(
     snapshot = _take(source, options)
     with terminal.opened():
         if options.at_once:
-            _draw(terminal, snapshot, shown_rates, state, "attaching probes")
+            _draw(terminal, snapshot, shown_rates, state, "attaching probes", pool=options.pool)
             source.attach()
             # Rates count from here: nothing was counted before.
             snapshot = source.snapshot(pool=options.pool)
@@ -184,7 +184,7 @@ def _run_terminal(
         while True:
             due_s = min(time.monotonic() + options.interval_s, end_s)
             while True:
-                _draw(terminal, snapshot, shown_rates, state, _KEYS_LINE)
+                _draw(terminal, snapshot, shown_rates, state, _KEYS_LINE, pool=options.pool)
                 if not source.wait(due_s, (stop.descriptor, terminal.keys)):
                     break
                 key = "" if stop.raised else os.read(terminal.keys, 1).decode(errors="replace")
@@ -203,9 +203,11 @@ def _draw(
     per_second: dict[int, PoolRates],
     state: TopState,
     last_line: str,
+    *,
+    pool: str | None,
 ) -> None:
     rows, columns = terminal.size()
-    lines = render(snapshot, per_second, state, rows=rows - 1, columns=columns)
+    lines = render(snapshot, per_second, state, rows=rows - 1, columns=columns, pool=pool)
     terminal.draw([*lines, last_line[:columns]])
 
 
@@ -230,6 +232,6 @@ def _write_json(snapshot: Snapshot, out: TextIO) -> None:
 
 
 def _write_text(snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions) -> None:
-    lines = render(snapshot, per_second, TopState(sort=options.sort))
+    lines = render(snapshot, per_second, TopState(sort=options.sort), pool=options.pool)
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()
