@@ -50,7 +50,9 @@ format: setup ## Rewrite the sources as check wants them
 	clang-format -i $(C_FILES)
 
 .PHONY: bench
-bench: setup ## Speed of ring and model, beside a callback per event (root)
+bench: setup ## Speed of start, scan, ring and model, each beside what it is measured by (root)
+	$(PYTHON) -m bench.start
+	$(PYTHON) -m bench.scan
 	$(PYTHON) -m bench.consume
 
 .PHONY: kernels

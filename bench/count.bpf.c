@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * The least that a walk of a pool can be: it follows the same pointers as the
- * scanner and counts zspages and descriptors. It tells nothing about them,
- * checks nothing, and goes on in one run.
+ * scanner and counts zspages and descriptors. Of each it reads the pointers and
+ * nothing else: of a zspage the next one and its first descriptor, of a
+ * descriptor the next one. It tells nothing about them, checks nothing, and
+ * goes on in one run.
  */
 #include "zs_core.h"
 
@@ -25,10 +27,6 @@ struct {
 	u64 size_class;
 	u64 pages;
 } at SEC(".bss.at");
-
-struct bytes {
-	u64 word[8];
-};
 
 static __always_inline u64 read_u64(u64 address)
 {
@@ -61,21 +59,23 @@ static __always_inline int next_list(void)
 
 static long step(u64 number, void *unused)
 {
-	struct bytes zspage = {};
+	/* Its first descriptor and behind it its list node: no more is read of a zspage. */
+	const u64 apart = zs_at_zspage_list() - zs_at_zspage_first();
+	u64 part[4] = {};
 	u64 zpdesc, page;
 
 	if (at.node == at.head)
 		return next_list();
-	bpf_probe_read_kernel(&zspage, 56, (const void *)(at.node - zs_at_zspage_list()));
 	count.zspages++;
-	zpdesc = zs_get_zspage_first(&zspage);
+	bpf_probe_read_kernel(part, apart + 8, (const void *)(at.node - apart));
+	zpdesc = part[0];
 	for (page = 0; page < CHAIN_MAX; page++) {
 		if (page >= at.pages || !zpdesc)
 			break;
 		count.descriptors++;
 		zpdesc = zs_read(zpdesc_next, zpdesc);
 	}
-	at.node = zspage.word[zs_at_zspage_list() / 8 & 7];
+	at.node = part[apart / 8 & 3];
 	return 0;
 }
 
