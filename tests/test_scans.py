@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pytest
 
@@ -24,8 +22,8 @@ class Finder:
         return self._found
 
 
-def number(pools: Iterable[FoundPool]) -> dict[FoundPool, int]:
-    return {pool: at for at, pool in enumerate(pools, 1)}
+def number(found: FoundPools) -> dict[FoundPool, int]:
+    return {pool: at for at, pool in enumerate(found.pools, 1)}
 
 
 def found(finder: Finder, in_use: set[str], monkeypatch: pytest.MonkeyPatch) -> scans.Found:

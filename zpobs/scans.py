@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.pageflags import page_flags
 from zpobs.loaders.scan import load_scan
 from zpobs.model.shadow import ShadowModel
-from zpobs.sources.scanner import FoundPool, Scanner, ScanPlace
+from zpobs.sources.scanner import FoundPool, FoundPools, Scanner, ScanPlace
 from zpobs.wire import Words
 
 # A class that changed while it was walked is walked again so many times at most.
@@ -56,13 +56,11 @@ def open_scanner(facts: KernelFacts, size_classes: int) -> Iterator[Scanner]:
         loaded.close()
 
 
-def find_pools(
-    scanner: Scanner, number: Callable[[Iterable[FoundPool]], Mapping[FoundPool, int]]
-) -> Found:
+def find_pools(scanner: Scanner, number: Callable[[FoundPools], Mapping[FoundPool, int]]) -> Found:
     """Find all pools and have them numbered; say which ones the host has and no one found."""
     in_use = pools_in_use()
     found = scanner.find_pools()
-    serials = number(found.pools)
+    serials = number(found)
     missing = []
     if not found.complete:
         missing.append("there may be more pools: the kernel's list of shrinkers kept changing")

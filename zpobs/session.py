@@ -254,6 +254,8 @@ class Session:
         details = walk_pools(self._scanner, serials, model, detail=detail)
         # A pool that went meanwhile was not scanned, whatever was read where it had been.
         again = self._scanner.find_pools()
+        if isinstance(self._pools, PoolRegistry):
+            self._pools.keep(again)
         if again.complete:
             serials = {pool: serial for pool, serial in serials.items() if pool in again.pools}
             model.apply_counters(reading_of(serials, time.monotonic_ns()))

@@ -15,7 +15,7 @@ from zpobs.model.inputs import PoolReading
 from zpobs.sources import bpfmap
 from zpobs.sources.counters import POOL_ENTRY, CounterSource, PoolEntry
 from zpobs.sources.pools import KnownPool
-from zpobs.sources.scanner import FoundPool
+from zpobs.sources.scanner import FoundPool, FoundPools
 
 SIZE_CLASSES = 5
 _MAP_CREATE, _LOOKUP_AND_DELETE = 0, 21
@@ -230,6 +230,10 @@ class TestOnRealMaps:
         assert len(seen) == 3 * wire.POOLS_MAX
 
 
+def all_of(*pools: FoundPool) -> FoundPools:
+    return FoundPools(pools, complete=True)
+
+
 class TestPoolsThatScansFound:
     """Pools that are there before any probe meets them."""
 
@@ -264,18 +268,19 @@ class TestPoolsThatScansFound:
         """A meeting gives it a place; one that a probe met keeps what it has."""
         serial, _ = kernel.create(0x2000)
         met, unmet = FoundPool(0x2000, "zram0", 1), FoundPool(0x3000, "zswap1", 2)
-        assert source.meet([met, unmet], 50) == {met: serial, unmet: serial + 1}
+        assert source.meet(all_of(met, unmet), 50) == {met: serial, unmet: serial + 1}
         assert {each.address: each.name for each in source.pools()}[0x3000] == "zswap1"
-        assert source.meet([met, unmet], 60) == {met: serial, unmet: serial + 1}
+        assert source.meet(all_of(met, unmet), 60) == {met: serial, unmet: serial + 1}
 
     def test_a_pool_that_is_no_more_leaves_the_table(
         self, kernel: Kernel, source: CounterSource
     ) -> None:
         """Unless it came after the meeting began."""
         kernel.create(0x2000)
-        source.meet([], 77)
+        source.meet(all_of(), 77)
+        source.meet(FoundPools((), complete=False), 78)
         assert len(source.pools()) == 1
-        source.meet([], 78)
+        source.meet(all_of(), 78)
         assert source.pools() == []
 
     def test_without_a_place_a_pool_is_left_out(
@@ -284,7 +289,7 @@ class TestPoolsThatScansFound:
         """The caller is told by its absence."""
         for _ in range(wire.POOLS_MAX):
             kernel.take_place()
-        assert source.meet([FoundPool(0x9000, "zram9", 1)], 1) == {}
+        assert source.meet(all_of(FoundPool(0x9000, "zram9", 1)), 1) == {}
 
 
 def test_skipped_runs_are_told_by_what_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:

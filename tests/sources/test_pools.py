@@ -13,19 +13,23 @@ SECOND = FoundPool(0x2000, "zswap1", 0x20)
 AGAIN = FoundPool(0x1000, "zram0", 0x30)
 
 
+def all_of(*pools: FoundPool) -> FoundPools:
+    return FoundPools(pools, complete=True)
+
+
 def test_serials_stay_and_are_never_used_again() -> None:
     """A pool keeps its number as long as it is found; another at its address gets another."""
     registry = PoolRegistry()
-    assert registry.meet([FIRST, SECOND], 100) == {FIRST: 1, SECOND: 2}
-    assert registry.meet([SECOND, AGAIN], 200) == {SECOND: 2, AGAIN: 3}
-    assert registry.meet([FIRST], 300) == {FIRST: 4}
+    assert registry.meet(all_of(FIRST, SECOND), 100) == {FIRST: 1, SECOND: 2}
+    assert registry.meet(all_of(SECOND, AGAIN), 200) == {SECOND: 2, AGAIN: 3}
+    assert registry.meet(all_of(FIRST), 300) == {FIRST: 4}
 
 
 def test_a_reading_tells_who_is_there_and_since_when() -> None:
     """Since the first meeting, with nothing counted and nothing lost."""
     registry = PoolRegistry()
-    registry.meet([FIRST], 100)
-    registry.meet([FIRST, SECOND], 200)
+    registry.meet(all_of(FIRST), 100)
+    registry.meet(all_of(FIRST, SECOND), 200)
     reading = registry.read(250)
     assert (reading.mono_ns, reading.loss, reading.untracked_pools) == (250, 0, 0)
     told = [(pool.serial, pool.address, pool.name, pool.since_mono_ns) for pool in reading.pools]
@@ -36,8 +40,9 @@ def test_a_reading_tells_who_is_there_and_since_when() -> None:
 def test_pools_that_a_second_look_misses_are_forgotten() -> None:
     """But only by a look that saw the whole list."""
     registry = PoolRegistry()
-    registry.meet([FIRST, SECOND], 100)
+    registry.meet(all_of(FIRST, SECOND), 100)
     registry.keep(FoundPools((SECOND,), complete=False))
+    assert registry.meet(FoundPools((SECOND,), complete=False), 200) == {SECOND: 2}
     assert len(registry.known) == 2
     registry.keep(FoundPools((SECOND,), complete=True))
     assert [pool.found for pool in registry.known] == [SECOND]

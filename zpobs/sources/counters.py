@@ -21,7 +21,7 @@ from zpobs import wire
 from zpobs.model.inputs import CountersReading, CounterWords, PoolReading
 from zpobs.sources import bpfmap
 from zpobs.sources.pools import KnownPool
-from zpobs.sources.scanner import FoundPool
+from zpobs.sources.scanner import FoundPool, FoundPools
 
 # struct zs_pool_entry: serial, slot, since_ns, late, name, and four words that stay there.
 POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s4Q")
@@ -77,23 +77,23 @@ class CounterSource:
             if entry.serial and entry.late:
                 self._base[entry.serial] = replace(self._pool_reading(entry), since_mono_ns=mono_ns)
 
-    def meet(self, found: Iterable[FoundPool], mono_ns: int) -> dict[FoundPool, int]:
-        """Take all pools there were at ``mono_ns``; return the serial number of each.
+    def meet(self, found: FoundPools, mono_ns: int) -> dict[FoundPool, int]:
+        """Take the pools there were at ``mono_ns``; return the serial number of each.
 
         Pools that no probe met are entered, unless there is no place; pools
         that are no more, and whose end no probe saw, are taken off the table.
         """
-        found = tuple(found)
-        addresses = {pool.address for pool in found}
+        addresses = {pool.address for pool in found.pools}
         serials = {}
         for entry in self.pools():
-            if entry.address in addresses or entry.since_mono_ns >= mono_ns:
+            young = entry.since_mono_ns >= mono_ns
+            if entry.address in addresses or young or not found.complete:
                 serials[entry.address] = entry.serial
             else:
                 with contextlib.suppress(FileNotFoundError):
                     bpfmap.delete(self._maps["zs_pools"], _key(entry.address))
         met = {}
-        for pool in found:
+        for pool in found.pools:
             serial = serials.get(pool.address) or self._meet(pool, mono_ns)
             if serial:
                 met[pool] = serial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +33,10 @@ class PoolRegistry:
         """The pools of the last meeting, by rising serial."""
         return tuple(sorted(self._known.values(), key=lambda pool: pool.serial))
 
-    def meet(self, found: Iterable[FoundPool], mono_ns: int) -> dict[FoundPool, int]:
-        """Take all pools there are now; return the serial number of each."""
-        known = {}
-        for pool in found:
+    def meet(self, found: FoundPools, mono_ns: int) -> dict[FoundPool, int]:
+        """Take the pools there are now; return the serial number of each that was found."""
+        known = {} if found.complete else dict(self._known)
+        for pool in found.pools:
             # Address, name and shrinker together: a pool that took another's place is another.
             if pool in self._known:
                 known[pool] = self._known[pool]
@@ -44,7 +44,7 @@ class PoolRegistry:
                 known[pool] = KnownPool(pool, self._next_serial, mono_ns)
                 self._next_serial += 1
         self._known = known
-        return {pool: each.serial for pool, each in known.items()}
+        return {pool: known[pool].serial for pool in found.pools}
 
     def keep(self, found: FoundPools) -> None:
         """Forget the pools that are no more."""
