@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zpobs.commands import scan, top, verify
+from zpobs.commands import doctor, scan, top, verify
 from zpobs.errors import EXIT_BUG, EnvironmentLacksError, ZpobsError
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ def _root(
 app.command(epilog=top.EXAMPLES)(top.top)
 app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def main() -> None:

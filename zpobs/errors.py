@@ -43,5 +43,11 @@ class EnvironmentLacksError(ZpobsError):
     exit_status = EXIT_ENVIRONMENT
 
 
+class BadInputError(ZpobsError):
+    """A file that was given is not what it should be."""
+
+    exit_status = EXIT_BAD_INPUT
+
+
 class RecordError(ZpobsError):
     """Bytes that should be records of ours are not: a bug, never bad luck."""

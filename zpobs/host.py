@@ -11,16 +11,27 @@ from zpobs.errors import EnvironmentLacksError, UsageError
 from zpobs.sources.pools import zram_devices
 
 _ZSWAP = Path("/sys/module/zswap/parameters")
-_CAPABILITIES = {"CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39}
-_CAP_SYS_ADMIN = 21
+_CAPABILITIES = {
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_NICE": 23,
+    "CAP_SYSLOG": 34,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+
+
+def capabilities() -> frozenset[str]:
+    """Return those capabilities of this process that matter to zpobs."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    effective = int(re.findall(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)[0], 16)
+    return frozenset(name for name, bit in _CAPABILITIES.items() if effective >> bit & 1)
 
 
 def check_privilege() -> None:
     """Raise EnvironmentLacksError unless this process may load BPF programs."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    effective = int(re.findall(r"^CapEff:\s*(\w+)$", status, re.MULTILINE)[0], 16)
-    lacking = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
-    if lacking and not effective >> _CAP_SYS_ADMIN & 1:
+    held = capabilities()
+    lacking = [name for name in ("CAP_SYSLOG", "CAP_PERFMON", "CAP_BPF") if name not in held]
+    if lacking and "CAP_SYS_ADMIN" not in held:
         raise EnvironmentLacksError(
             "loading BPF programs needs root",
             found=f"user {os.geteuid()} without {', '.join(lacking)}",

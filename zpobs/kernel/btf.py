@@ -28,6 +28,8 @@ _FWD, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 7, 8, 9, 10, 11
 _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64 = range(12, 20)
 
 _MODIFIERS = frozenset({_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG})
+# More of them in a row than any type has: a damaged file may lead in circles.
+_MODIFIERS_MAX = 64
 
 # Bytes that follow the common part of a type: (fixed, per element).
 _TAIL = {
@@ -178,11 +180,12 @@ class Btf:
 
     def _resolve(self, type_id: int) -> int:
         """Follow typedefs and qualifiers to the type itself."""
-        while True:
+        for _ in range(_MODIFIERS_MAX):
             kind, _, _, target, _ = self._type(type_id)
             if kind not in _MODIFIERS:
                 return type_id
             type_id = target
+        raise ValueError(f"BTF type {type_id} leads in circles")
 
     def _struct_id(self, name: str) -> int | None:
         # Kept: a walk of kernel memory asks for the same few again and again.

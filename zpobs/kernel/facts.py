@@ -52,18 +52,28 @@ def probe_kernel() -> KernelFacts:
             found=f"no {_VMLINUX_BTF} on {release}",
             hint="a kernel built with CONFIG_DEBUG_INFO_BTF=y",
         )
-    wanted = {hook.function for hook in all_hooks()}
-    symbols = _symbols(wanted | {"zs_malloc", _SHRINKER})
-    if "zs_malloc" not in symbols:
+    facts = read_facts(read_btf())
+    if "zs_malloc" not in facts.functions:
         raise EnvironmentLacksError(
             "zsmalloc is not in this kernel",
             found=f"no zs_malloc in {_KALLSYMS} on {release}",
             hint="modprobe zsmalloc, or a kernel with CONFIG_ZSMALLOC",
         )
+    return facts
+
+
+def read_btf() -> Btf:
+    """Read the running kernel's BTF, with zsmalloc's if it is a module; raise OSError if none."""
     btf = Btf.read(_VMLINUX_BTF)
     module = _VMLINUX_BTF.with_name("zsmalloc")
-    if module.exists():
-        btf = Btf.read(module, base=btf)
+    return Btf.read(module, base=btf) if module.exists() else btf
+
+
+def read_facts(btf: Btf) -> KernelFacts:
+    """Gather what there is, however little; raise OSError if /proc/kallsyms cannot be read."""
+    release = os.uname().release
+    wanted = {hook.function for hook in all_hooks()}
+    symbols = _symbols(wanted | {"zs_malloc", _SHRINKER})
     return KernelFacts(
         release=release,
         page_size=os.sysconf("SC_PAGE_SIZE"),

@@ -7,6 +7,7 @@ resolves it in BTF.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zpobs.bpf_files import bpf_text
@@ -14,6 +15,17 @@ from zpobs.kernel.btf import Btf, Place
 
 _LINE = re.compile(r"^ZS_(WALK_|)(FIELD|BITS|EITHER)\(([\w, ]+)\)$", re.MULTILINE)
 _WORD_BITS = 32
+
+# What a kernel's lack of a member costs: one of those that the probes read, and one that
+# only the scanner reads.
+COST = "neither scans nor probes: nothing can be shown"
+WALK_COST = "no scans: only what probes see from their start on"
+# Members that cost nothing where another one is there -> that one, and what is done then.
+_INSTEAD: Mapping[str, tuple[str, str]] = {
+    "zspage_lock_holders": ("zspage_lock", "the lock is told by its own word"),
+    "shrinker_owner": ("zs_pool_shrinker", "pools hold their shrinkers"),
+    "zs_pool_shrinker": ("shrinker_owner", "shrinkers name their pools"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,13 @@ def resolve(btf: Btf, member: Member) -> Place | None:
         if place:
             return place
     return None
+
+
+def instead(btf: Btf, member: Member) -> str:
+    """Return what is done where this kernel lacks a member; empty if nothing can be."""
+    other, done = _INSTEAD.get(member.name, ("", ""))
+    there = any(each.name == other and resolve(btf, each) for each in walk_members())
+    return done if there else ""
 
 
 def constants(member: Member, place: Place) -> dict[str, str]:

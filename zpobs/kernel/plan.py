@@ -60,7 +60,7 @@ def make_plan(
             f"no hook is called {', '.join(sorted(skip - known))}",
             found=f"hooks {', '.join(sorted(known))}",
         )
-    wanted = [hook for choice in CHOICES for hook in _choose(choice, facts.functions)]
+    wanted = [hook for choice in CHOICES for hook in choose_hooks(choice, facts.functions)]
     hooks = tuple(h for h in wanted if h.function in facts.functions and h.function not in skip)
     missing = tuple(hook for hook in wanted if hook not in hooks)
     places, size_classes = _places(facts)
@@ -77,7 +77,7 @@ def make_plan(
     )
 
 
-def _choose(choice: Choice, functions: frozenset[str]) -> tuple[Hook, ...]:
+def choose_hooks(choice: Choice, functions: frozenset[str]) -> tuple[Hook, ...]:
     """Return the first complete set of hooks, or else the one that has the most of its hooks."""
 
     def lacking(hooks: tuple[Hook, ...]) -> tuple[bool, int, int]:

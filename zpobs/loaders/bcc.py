@@ -37,7 +37,7 @@ class BccLoader:
     ) -> Attached:
         """Attach every hook of the plan; see :class:`zpobs.loaders.Loader`."""
         bpf_class = _import_bcc()
-        _check_headers(plan.kernel.release)
+        check_headers(plan.kernel.release)
         failures: dict[Hook, str] = {}
         candidates = plan.forms(wish)
         for form in candidates:
@@ -67,11 +67,17 @@ def is_there() -> bool:
     return importlib.util.find_spec("bcc") is not None
 
 
+def check_bcc() -> str:
+    """Return bcc's version; raise EnvironmentLacksError if this Python has none that works."""
+    _import_bcc()
+    return str(sys.modules["bcc"].__version__)
+
+
 def _import_bcc() -> Any:
     """Return bcc's BPF class with its attaching by name prefix switched off."""
     try:
         from bcc import BPF  # noqa: PLC0415 - only a host that uses bcc has it
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise EnvironmentLacksError(
             "the bcc loader needs the Python package bcc",
             found=f"{error} (Python at {sys.executable})",
@@ -85,7 +91,8 @@ def _import_bcc() -> Any:
     return Module
 
 
-def _check_headers(release: str) -> None:
+def check_headers(release: str) -> Path:
+    """Return where this kernel's headers are; raise EnvironmentLacksError if they are not there."""
     named = os.environ.get("BCC_KERNEL_SOURCE")
     places = (
         [Path(named)]
@@ -95,12 +102,14 @@ def _check_headers(release: str) -> None:
             Path("/sys/kernel/kheaders.tar.xz"),
         ]
     )
-    if not any(place.exists() for place in places):
+    there = next((place for place in places if place.exists()), None)
+    if there is None:
         raise EnvironmentLacksError(
             "the bcc loader needs the kernel's headers",
             found=f"none at {' or '.join(map(str, places))}",
             hint=f"apt install linux-headers-{release}",
         )
+    return there
 
 
 def _compile(bpf_class: Any, plan: ProbePlan, form: AttachForm, ring_bytes: int) -> Any:

@@ -68,6 +68,7 @@ class _Libbpf:
         def bind(name: str, result: Any, *arguments: Any) -> Any:
             return _function(library, name, result, *arguments)
 
+        self.version = bind("libbpf_version_string", text)
         self.open_file = bind("bpf_object__open_file", pointer, text, pointer)
         self.load = bind("bpf_object__load", number, pointer)
         self.close = bind("bpf_object__close", None, pointer)
@@ -143,16 +144,17 @@ def _libbpf() -> _Libbpf:
     return _loaded[0]
 
 
-def check_libbpf() -> None:
-    """Raise EnvironmentLacksError if the system has no libbpf of the version wanted."""
+def check_libbpf() -> str:
+    """Return the version of the system's libbpf; raise EnvironmentLacksError if it has none."""
     try:
-        _libbpf()
+        version: bytes = _libbpf().version()
     except LibbpfError as error:
         raise EnvironmentLacksError(
             "prebuilt BPF objects are loaded by libbpf.so.1",
             found=error.reason,
             hint="apt install libbpf1",
         ) from error
+    return version.decode(errors="replace").removeprefix("v")
 
 
 class BpfObject(Closing):

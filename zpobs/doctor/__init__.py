@@ -1,0 +1,1 @@
+"""What a host can do and what not: facts gathered, judged, and told."""
