@@ -84,6 +84,22 @@ class HostFacts:
     witnesses: Mapping[str, str | Absent | Unknown]
 
     @property
+    def form(self) -> AttachForm | None:
+        """The form in which a session would attach its probes; None if in neither.
+
+        As the loaders choose: fentry if it takes every hook, or if there are no
+        kprobes; else kprobes, if they take any.
+        """
+        fentry, kprobe = self.trials["fentry"], self.trials["kprobe"]
+        kprobes = isinstance(self.kernel, KernelFacts) and self.kernel.kprobes
+        complete = isinstance(fentry, AttachTrial) and not fentry.failed
+        if isinstance(fentry, AttachTrial) and fentry.attached and (complete or not kprobes):
+            return "fentry"
+        if isinstance(kprobe, AttachTrial) and kprobe.attached:
+            return "kprobe"
+        return None
+
+    @property
     def btf(self) -> Btf | None:
         """The kernel's BTF, None if there is none or it could not be read."""
         return self.kernel.btf if isinstance(self.kernel, KernelFacts) else None

@@ -112,6 +112,8 @@ def _plan(kernel: KernelFacts | Absent | Unknown) -> ProbePlan | Absent | Unknow
     """Return what a session would attach, or why there can be none."""
     if not isinstance(kernel, KernelFacts):
         return kernel
+    if "zs_malloc" not in kernel.functions:
+        return Absent("zsmalloc is not in this kernel", "modprobe zsmalloc")
     try:
         return make_plan(kernel)
     except EnvironmentLacksError as error:

@@ -25,7 +25,7 @@ _NO_ZSMALLOC = "modprobe zsmalloc, or a kernel with CONFIG_ZSMALLOC"
 _NO_BTF = "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
 _LOAD = "no BPF program can be loaded: neither scans nor probes"
 _NO_FRAMES = "page frames and lengths of free lists stay unknown"
-_NO_PROBES = "no probes: no rates, no events; scans alone"
+_NO_PROBES = "no probes: no rates and no events"
 _NO_LOCKDOWN = "a boot with lockdown=integrity, or without lockdown"
 _RIGHTS = "sudo, or all of CAP_BPF, CAP_PERFMON and CAP_SYSLOG (CAP_SYS_ADMIN for page frames)"
 _ROOT_TOLD = {
@@ -109,17 +109,17 @@ def _btf(facts: HostFacts) -> Iterator[Check]:
         yield _told("btf", "vmlinux", kernel, costs=COST)
         return
     yield Check("btf", "vmlinux", "present", "/sys/kernel/btf/vmlinux")
-    if "zsmalloc" in facts.module_btf:
+    if "zs_malloc" not in kernel.functions:
+        found = "zsmalloc is neither built in nor loaded"
+        yield Check("btf", "zsmalloc", "absent", found, COST, _NO_ZSMALLOC)
+    elif "zsmalloc" in facts.module_btf:
         yield Check("btf", "zsmalloc", "present", "a module, /sys/kernel/btf/zsmalloc")
     elif has_zsmalloc(kernel.btf):
         yield Check("btf", "zsmalloc", "present", "built in")
-    elif kernel.functions:
+    else:
         found = "zsmalloc is loaded, but its module has no BTF"
         hint = "a kernel built with CONFIG_DEBUG_INFO_BTF_MODULES=y"
         yield Check("btf", "zsmalloc", "absent", found, COST, hint)
-    else:
-        found = "zsmalloc is neither built in nor loaded"
-        yield Check("btf", "zsmalloc", "absent", found, COST, _NO_ZSMALLOC)
     if "zram" in facts.module_btf:
         yield Check("btf", "zram", "present", "a module, /sys/kernel/btf/zram")
     elif kernel.btf.has_struct("zram"):
@@ -141,53 +141,42 @@ def _attach(facts: HostFacts) -> Iterator[Check]:
     kernel = facts.kernel
     if not isinstance(kernel, KernelFacts):
         return
-    fentry, kprobe = facts.trials["fentry"], facts.trials["kprobe"]
-    works = {
-        form: isinstance(trial, AttachTrial) and bool(trial.attached)
-        for form, trial in facts.trials.items()
-    }
-    either = "kprobes do, but cost more" if works["kprobe"] else _NO_PROBES
-    unsure = isinstance(fentry, Unknown) or isinstance(kprobe, Unknown)
-    if unsure:
-        either = "it cannot be told whether there are probes"
-    yield _trial("fentry", fentry, either, _attach_hint(facts, "fentry"))
-    costs = "" if works["fentry"] else either
-    yield _trial("kprobe", kprobe, costs, _attach_hint(facts, "kprobe"))
+    costs = _NO_PROBES
+    if any(isinstance(trial, Unknown) for trial in facts.trials.values()):
+        costs = "it cannot be told whether there are probes"
+    elif facts.form == "kprobe":
+        costs = "kprobes do, but cost more"
+    elif facts.form == "fentry":
+        costs = ""
     for form, trial in facts.trials.items():
-        # Where fentry does not do, hook by hook what kprobes refuse is lacking.
-        if isinstance(trial, AttachTrial) and (form == "fentry" or not works["fentry"]):
-            yield from _refused(kernel, form, trial)
+        hint = _attach_hint(facts, form)
+        if not isinstance(trial, AttachTrial):
+            yield _told(
+                "attach", form, trial if trial.hint else replace(trial, hint=hint), costs=costs
+            )
+            continue
+        found = f"{len(trial.attached)} of {len(trial.attached) + len(trial.failed)} hooks"
+        if not trial.failed or form == facts.form:
+            yield Check("attach", form, "present", f"{found} attached and detached again")
+        else:
+            found = f"{found}; {next(iter(trial.failed.values()))}"
+            yield Check("attach", form, "absent", found, costs, hint if costs else "")
+    used = facts.trials[facts.form] if facts.form else None
+    for hook in chosen_hooks(kernel.btf, kernel.functions):
+        if isinstance(used, AttachTrial) and hook.function in used.failed:
+            reason = used.failed[hook.function].removeprefix(f"{hook.function}: ")
+            name = f"{hook.function} by {facts.form}"
+            yield Check("attach", name, "absent", reason, cost_of(hook))
 
 
 def _attach_hint(facts: HostFacts, form: AttachForm) -> str:
     """Return what to try where the kernel refuses a probe."""
-    if form == "kprobe" and "CAP_SYS_ADMIN" not in facts.capabilities:
-        # Some kernels let no one else make perf events.
-        return "sudo, or CAP_SYS_ADMIN too"
     if facts.lockdown == "confidentiality":
         return _NO_LOCKDOWN
+    if form == "kprobe" and "CAP_SYS_ADMIN" not in facts.capabilities:
+        # Some kernels let no one else make perf events.
+        return "sudo, or CAP_SYS_ADMIN too, or sysctl kernel.perf_event_paranoid=2"
     return "a kernel that permits fentry programs, or one with CONFIG_KPROBES=y"
-
-
-def _trial(form: str, trial: AttachTrial | Absent | Unknown, costs: str, hint: str) -> Check:
-    if isinstance(trial, AttachTrial):
-        whole = len(trial.attached) + len(trial.failed)
-        found = f"{len(trial.attached)} of {whole} hooks attached and detached again"
-        if trial.attached:
-            return Check("attach", form, "present", found)
-        reason = next(iter(trial.failed.values()), "no hook")
-        return Check("attach", form, "absent", reason, costs, hint if costs else "")
-    if not trial.hint:
-        trial = replace(trial, hint=hint)
-    return _told("attach", form, trial, costs=costs)
-
-
-def _refused(kernel: KernelFacts, form: str, trial: AttachTrial) -> Iterator[Check]:
-    for hook in chosen_hooks(kernel.btf, kernel.functions):
-        if hook.function in trial.failed:
-            reason = trial.failed[hook.function]
-            name = f"{hook.function} by {form}"
-            yield Check("attach", name, "absent", reason, cost_of(hook))
 
 
 # ---- what is allowed ----------------------------------------------------------
@@ -284,12 +273,23 @@ def _loaders(facts: HostFacts) -> Iterator[Check]:
             yield _told("loaders", name, fact, costs=costs)
 
 
+def _scan_hint(facts: HostFacts, trial: Absent | Unknown) -> str:
+    """Return what to try for the scanner: what is known to hinder it, if anything is."""
+    for check in (*_privilege(facts), *_sysctls(facts)):
+        hinders = check.answer == "absent" and check.costs not in ("", _NO_FRAMES)
+        if hinders and isinstance(trial, Absent):
+            return check.hint
+    return trial.hint
+
+
 def _scanner(facts: HostFacts) -> Iterator[Check]:
     trial = facts.scanner
     if not isinstance(trial, ScanTrial):
         unable = isinstance(trial, Unknown)
         costs = "it cannot be told whether scans work" if unable else WALK_COST
-        yield _told("scanner", "scanner", trial, costs=costs)
+        yield _told(
+            "scanner", "scanner", replace(trial, hint=_scan_hint(facts, trial)), costs=costs
+        )
         return
     yield Check("scanner", "scanner", "present", "loaded and run")
     hint = "" if "CAP_SYS_ADMIN" in facts.capabilities else _RIGHTS

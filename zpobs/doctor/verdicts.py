@@ -34,8 +34,10 @@ def _neither(because: str) -> tuple[Verdict, ...]:
 
 def _why_not(btf: Btf, functions: frozenset[str]) -> str:
     """Return what makes every kind of observation impossible, if anything does."""
+    if "zs_malloc" not in functions:
+        return "zsmalloc is not in this kernel"
     if not has_zsmalloc(btf):
-        return "zsmalloc's module has no BTF" if functions else "zsmalloc is not in this kernel"
+        return "zsmalloc's module has no BTF"
     needed, _ = structures_lacking(btf)
     return f"the kernel's structures lack {', '.join(needed)}" if needed else ""
 
@@ -59,12 +61,10 @@ def _scan(facts: HostFacts) -> Verdict:
 
 def _probes(facts: HostFacts, kernel: KernelFacts) -> Verdict:
     wanted = len(chosen_hooks(kernel.btf, kernel.functions))
-    for form in ("fentry", "kprobe"):
-        trial = facts.trials[form]
-        if isinstance(trial, AttachTrial) and trial.attached:
-            text = f"core {form}, {len(trial.attached)} of {wanted} hooks"
-            whole = len(trial.attached) == wanted
-            return Verdict(PROBES, "works" if whole else "limited", text)
+    used = facts.trials[facts.form] if facts.form else None
+    if isinstance(used, AttachTrial):
+        text = f"core {facts.form}, {len(used.attached)} of {wanted} hooks"
+        return Verdict(PROBES, "works" if len(used.attached) == wanted else "limited", text)
     reasons = {form: _reason(trial) for form, trial in facts.trials.items()}
     told = "; ".join(f"{form}: {reason}" for form, reason in reasons.items())
     if len(set(reasons.values())) == 1:
