@@ -112,14 +112,14 @@ def options(command: str) -> list[str]:
     ]
 
 
-COMMANDS = ("top", "scan", "verify")
+COMMANDS = ("top", "scan", "verify", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_documented(command: str) -> None:
     """A command's page tells of every option that it has."""
     text = (ROOT / "docs" / f"{command}.md").read_text(encoding="utf-8")
-    assert len(options(command)) > 5
+    assert len(options(command)) >= 3
     assert [name for name in options(command) if not re.search(rf"`{name}\b", text)] == []
 
 

@@ -17,6 +17,7 @@ from zpobs.kernel.hooks import all_hooks
 from zpobs.kernel.layout import COST, WALK_COST
 
 REFUSED = Absent("refused: Operation not permitted")
+NO_BTF = Absent("no /sys/kernel/btf/vmlinux", "a kernel with BTF")
 PARTLY = AttachTrial(("obj_malloc",), {"zs_malloc": "zs_malloc: busy"})
 NOBODY: dict[str, Any] = {
     "user": 65534,
@@ -57,7 +58,7 @@ def test_a_whole_host_lacks_nothing(like: str) -> None:
 # Facts changed -> (check, answer, part of its cost), standings of scan and probes.
 LACKING: dict[str, tuple[dict[str, Any], tuple[str, str, str], list[str]]] = {
     "no BTF": (
-        {"kernel": Absent("no /sys/kernel/btf/vmlinux", "a kernel with BTF")},
+        {"kernel": NO_BTF, "scanner": NO_BTF} | trials(fentry=NO_BTF, kprobe=NO_BTF),
         ("vmlinux", "absent", COST),
         ["fails", "fails"],
     ),

@@ -92,7 +92,7 @@ def _kernel(facts: HostFacts) -> Iterator[Check]:
         yield Check("kernel", "chain size", "present", f"{facts.kernel.chain_size} pages")
     else:
         found = "no copy of the kernel's configuration names CONFIG_ZSMALLOC_CHAIN_SIZE"
-        costs = "it is shown as ?"
+        costs = "it is shown as ? until a pool tells it"
         hint = f"the configuration of this kernel as /boot/config-{facts.release}"
         yield Check("kernel", "chain size", "unknown", found, costs, hint)
     if facts.kernel.realtime:
