@@ -25,7 +25,12 @@ RUNS = {
         "auto",
         ["tests/guest/test_exact.py", "-k", "two_devices or reset"],
     ),
-    "zsmalloc before zpdesc, on 6.12": ("6.12", "core", "auto", OLDER),
+    "zsmalloc before zpdesc, on 6.12": (
+        "6.12",
+        "core",
+        "auto",
+        ["tests/guest/test_doctor.py", *OLDER],
+    ),
     "zsmalloc as a module, on 6.1": ("6.1", "core", "auto", OLDER),
 }
 

@@ -256,8 +256,10 @@ def test_the_capabilities_that_matter_are_named(
 def test_an_unknown_lockdown_matters_only_where_it_may_be_the_reason() -> None:
     """It costs something where rights suffice and something is refused all the same."""
     unknown = Unknown("securityfs is not mounted", "mount it")
-    refused = judged(lockdown=unknown, **trials(fentry=REFUSED))
-    assert "may be what hinders" in named(refused, "lockdown permits BPF").costs
+    refused = trials(fentry=REFUSED, kprobe=REFUSED)
+    report = judged(lockdown=unknown, scanner=Absent("refused"), **refused)
+    assert "may be what hinders" in named(report, "lockdown permits BPF").costs
+    assert named(judged(lockdown=unknown, **refused), "lockdown permits BPF").costs == ""
     assert named(judged(lockdown=unknown, **NOBODY), "lockdown permits BPF").costs == ""
 
 

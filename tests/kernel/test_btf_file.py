@@ -76,6 +76,7 @@ def _itself() -> bytes:
 WRONG = {
     "nothing": (b"", "0 bytes"),
     "text": (b"Linux version, and more of it than a header has\n", "magic 0x694c"),
+    "a packed image": (bytes(0x202) + b"HdrS" + KERNEL, "scripts/extract-vmlinux"),
     "other order": (b"\xeb\x9f" + KERNEL[2:], "other byte order"),
     "cut off": (KERNEL[:-10], "cut off"),
     "a header alone": (KERNEL[:24], "cut off"),

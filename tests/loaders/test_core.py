@@ -227,12 +227,26 @@ processed 3 insns (limit 1000000) max_states_per_insn 0
 -- END PROG LOAD LOG --
 libbpf: prog 'x': failed to load: -13
 """
+# As newer verifiers have it.
+VERIFIER_REPORT = VERIFIER.replace(
+    "processed 3",
+    """
+Verification failed: it is not allowed
+
+Reason:
+  R1 is told so.
+
+Suggestion:
+  Ask for something else.
+processed 3""",
+)
 
 
 @pytest.mark.parametrize(
     ("log", "reason", "verifier"),
     [
         (VERIFIER, "R1 has no business here", "R1 has no business here"),
+        (VERIFIER_REPORT, "R1 is told so.", "R1 is told so."),
         ("libbpf: first\nlibbpf: second", "first", ""),
         ("", "loading: Operation not permitted", ""),
     ],

@@ -27,6 +27,12 @@ GOLDEN: dict[str, Report] = {
     "lockdown": judged(**LACKING["lockdown"][0]),
     "no-btf": judged(**LACKING["no BTF"][0]),
     "no-libbpf": judged(**LACKING["no libbpf"][0]),
+    "a-file-without-zsmalloc": judge_btf(
+        whole_btf(
+            without=["zs_pool", "zspage", "zpdesc", "size_class", "zspage_lock"], functions=()
+        ),
+        "vmlinux-6.1",
+    ),
     "a-file": judge_btf(whole_btf(), "vmlinux-7.3"),
     "a-file-that-lacks-members": judge_btf(
         whole_btf(without=["zspage.inuse", "zspage.list", "zspage.magic", "shrinker.list"]),

@@ -186,10 +186,10 @@ def _address_seen(facts: HostFacts) -> bool:
     return isinstance(facts.kernel, KernelFacts) and bool(facts.kernel.shrinker_at)
 
 
-def _works(facts: HostFacts) -> bool:
-    """Tell whether all that needs rights was seen to work."""
-    fentry = facts.trials["fentry"]
-    return isinstance(facts.scanner, ScanTrial) and isinstance(fentry, AttachTrial)
+def _reads(facts: HostFacts) -> bool:
+    """Tell whether a BPF program was seen to read kernel memory, or to be let."""
+    whole = (isinstance(t, AttachTrial) and not t.failed for t in facts.trials.values())
+    return isinstance(facts.scanner, ScanTrial) or any(whole)
 
 
 def _privilege(facts: HostFacts) -> Iterator[Check]:
@@ -219,8 +219,8 @@ def _lockdown(facts: HostFacts) -> Check:
     if isinstance(state, Absent):
         return Check("privilege", "lockdown permits BPF", "present", state.found)
     if isinstance(state, Unknown):
-        # If all works it does not matter, and without rights it is not what hinders.
-        costs = "" if _works(facts) or _unable(facts) else "it may be what hinders probes or scans"
+        # If that is seen it does not matter, and without rights it is not what hinders.
+        costs = "" if _reads(facts) or _unable(facts) else "it may be what hinders probes or scans"
         return _told("privilege", "lockdown permits BPF", state, costs=costs)
     if state == "confidentiality":
         costs = "BPF may not read kernel memory: neither scans nor probes"

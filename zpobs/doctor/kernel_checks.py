@@ -103,7 +103,6 @@ def hook_checks(btf: Btf, functions: frozenset[str] | None = None) -> Iterator[C
     chosen = {
         hook.function: choice.purpose for choice in CHOICES for hook in choose_hooks(choice, there)
     }
-    hint = _NEWER if there else ""
     for hook in all_hooks():
         name = hook.function
         if name in there:
@@ -114,7 +113,7 @@ def hook_checks(btf: Btf, functions: frozenset[str] | None = None) -> Iterator[C
         elif name not in chosen:
             yield Check("hooks", name, "absent", "not needed: others do")
         else:
-            yield Check("hooks", name, "absent", "not in this kernel", cost_of(hook), hint)
+            yield Check("hooks", name, "absent", "not in this kernel", cost_of(hook))
     for choice in CHOICES:
         hooks = choose_hooks(choice, there)
         found = ", ".join(hook.function for hook in hooks if hook.function in there)

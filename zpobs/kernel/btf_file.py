@@ -15,6 +15,7 @@ from zpobs.kernel.layout import members, resolve, walk_members
 from zpobs.kernel.pageflags import page_flags
 
 _ELF = b"\x7fELF"
+_BOOT_IMAGE, _BOOT_IMAGE_AT = b"HdrS", 0x202
 _ELF_64_LITTLE = b"\x02\x01"
 _SECTION_TABLE = struct.Struct("<40xQ10xHHH")
 _SECTION = struct.Struct("<II16xQQ")
@@ -60,6 +61,8 @@ def _bad(path: Path, found: str) -> BadInputError:
 
 def _raw(data: bytes) -> bytes:
     """Return the BTF in a file's bytes: all of them, or the section .BTF."""
+    if data.startswith(_BOOT_IMAGE, _BOOT_IMAGE_AT):
+        raise _WrongError("a packed image (scripts/extract-vmlinux of the kernel unpacks it)")
     if not data.startswith(_ELF):
         return data
     sections = _sections(data)

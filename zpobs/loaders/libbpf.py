@@ -23,6 +23,7 @@ _LINE_KEPT = 4096
 _LOG_LINES_TOLD = 40
 _LEVEL_DEBUG = 2
 _VERIFIER_BEGIN, _VERIFIER_END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
+_VERIFIER_REASON = "Reason:"
 # What ends a verifier's log and says nothing of the reason.
 _VERIFIER_DULL = ("processed ", "max_states", "peak_states", "verification time", "stack depth")
 
@@ -42,6 +43,9 @@ class LibbpfError(OSError):
         _, begun, rest = self.log.rpartition(_VERIFIER_BEGIN)
         lines = rest.partition(_VERIFIER_END)[0].splitlines() if begun else []
         useful = [line for line in lines if line.strip() and not line.startswith(_VERIFIER_DULL)]
+        if _VERIFIER_REASON in useful[:-1]:
+            # Newer verifiers say it in a report, with other things behind it.
+            return useful[useful.index(_VERIFIER_REASON) + 1].strip()
         return useful[-1].strip() if useful else ""
 
     @property

@@ -26,6 +26,8 @@ _TITLES = {
     "witnesses": "Witnesses for zpobs verify",
 }
 _ANSWER_CELLS, _NAME_CELLS = 8, 26
+# So many names are told of what one advice is for.
+_NAMES_MAX = 6
 
 
 def render(report: Report) -> list[str]:
@@ -43,9 +45,11 @@ def render(report: Report) -> list[str]:
     if report.hints:
         lines += ["", "What to try"]
     for hint in report.hints:
-        names = dict.fromkeys(check.name for check in report.lacking if check.hint == hint)
+        names = list(dict.fromkeys(each.name for each in report.lacking if each.hint == hint))
+        more = len(names) - _NAMES_MAX
+        told = names[:_NAMES_MAX] + [f"and {more} more"] * (more > 0)
         lines += _wrapped("  ", hint, 4)
-        lines += _wrapped("    for ", ", ".join(names), 8)
+        lines += _wrapped("    for ", ", ".join(told), 8)
     return lines
 
 

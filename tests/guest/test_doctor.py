@@ -1,0 +1,136 @@
+"""``zpobs doctor`` tells the truth, and what it advises cures what it names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCTOR = f"{sys.executable} -m zpobs doctor"
+NOBODY = "setpriv --reuid=65534 --clear-groups"
+KPTR = Path("/proc/sys/kernel/kptr_restrict")
+
+
+def run(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True)
+
+
+def report(prefix: str = "", options: str = "") -> dict[str, Any]:
+    done = run(f"{prefix} {DOCTOR} --json {options}")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def standings(found: dict[str, Any]) -> list[str]:
+    return [verdict["standing"] for verdict in found["verdicts"]]
+
+
+def check(found: dict[str, Any], name: str) -> dict[str, Any]:
+    (one,) = [each for each in found["checks"] if each["name"] == name]
+    return dict(one)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _zram() -> None:
+    """Have zsmalloc, which is a module on some kernels and then comes with zram."""
+    assert run("modprobe zram").returncode == 0
+
+
+@pytest.fixture
+def hidden_addresses() -> Iterator[None]:
+    before = KPTR.read_text()
+    KPTR.write_text("2")
+    yield
+    KPTR.write_text(before)
+
+
+def test_all_works_for_root() -> None:
+    """Scans and every hook, on a stock kernel; nothing is lacking."""
+    found = report(options="--strict")
+    assert standings(found) == ["works", "works"]
+    assert found["try"] == []
+
+
+def test_the_probes_are_those_that_top_gets() -> None:
+    """The number of hooks is what a session says of itself."""
+    done = run(f"{sys.executable} -m zpobs top --once --json --interval 0.1")
+    health = json.loads(done.stdout)["health"]
+    hooks, missed = health["hooks"], len(health["missed_hooks"])
+    text = report()["verdicts"][1]["text"]
+    assert text == f"core fentry, {hooks} of {hooks + missed} hooks"
+
+
+def test_nobody_is_told_what_could_not_be_found_out() -> None:
+    """No traceback, status 0, and what would do."""
+    found = report(NOBODY)
+    assert standings(found) == ["unknown", "unknown"]
+    assert check(found, "CAP_BPF")["answer"] == "absent"
+    assert "sudo zpobs doctor" in found["try"]
+    assert run(f"{NOBODY} {DOCTOR} --strict").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted"),
+    [
+        ("+bpf,+perfmon", ["fails", "works"]),
+        ("+bpf,+perfmon,+syslog", ["limited", "works"]),
+        ("+sys_admin", ["fails", "works"]),
+        ("+sys_admin,+syslog", ["works", "works"]),
+    ],
+)
+def test_the_least_rights_are_as_documented(held: str, wanted: list[str]) -> None:
+    """With these capabilities alone scan and probes stand so."""
+    found = report(f"{NOBODY} --inh-caps {held} --ambient-caps {held}")
+    assert standings(found) == wanted
+
+
+@pytest.mark.usefixtures("hidden_addresses")
+def test_what_it_advises_cures() -> None:
+    """Hidden addresses are named, and the advice, followed to the letter, brings scans back."""
+    found = report()
+    assert standings(found) == ["fails", "works"]
+    (advice,) = found["try"]
+    assert advice == "sysctl kernel.kptr_restrict=1"
+    assert run(f"sysctl -w {advice.removeprefix('sysctl ')}").returncode == 0
+    assert standings(report()) == ["works", "works"]
+
+
+def test_without_libbpf_it_names_the_package() -> None:
+    """The Debian package that is lacking is among what to try."""
+    taken = "mount --bind /dev/null $(readlink -f /usr/lib/*/libbpf.so.1)"
+    done = run(f"unshare -m sh -c '{taken}; exec {DOCTOR} --json'")
+    found = json.loads(done.stdout)
+    assert standings(found) == ["fails", "fails"]
+    assert "apt install libbpf1" in found["try"]
+
+
+def test_without_btf_it_says_so() -> None:
+    """Nothing else is judged then, and nothing breaks."""
+    done = run(
+        f"mkdir -p /tmp/empty; unshare -m sh -c "
+        f"'mount --bind /tmp/empty /sys/kernel/btf; exec {DOCTOR} --json'"
+    )
+    found = json.loads(done.stdout)
+    assert standings(found) == ["fails", "fails"]
+    assert "no /sys/kernel/btf/vmlinux" in found["verdicts"][0]["text"]
+
+
+def test_this_kernels_btf_alone_says_the_same() -> None:
+    """--btf on the kernel's own files lists the members and hooks that the host's report has."""
+    files = ["vmlinux"] + ["zsmalloc"] * Path("/sys/kernel/btf/zsmalloc").exists()
+    found = report(options=" ".join(f"--btf /sys/kernel/btf/{name}" for name in files))
+    assert standings(found) == ["works", "works"]
+    host = report()
+    for section in ("members", "hook sets"):
+        told = [
+            [each for each in made["checks"] if each["section"] == section]
+            for made in (found, host)
+        ]
+        assert told[0] == told[1]
+        assert told[0]
