@@ -76,6 +76,11 @@ LACKING: dict[str, tuple[dict[str, Any], tuple[str, str, str], list[str]]] = {
         ("zsmalloc", "absent", COST),
         ["fails", "fails"],
     ),
+    "zsmalloc that no symbol tells of": (
+        {"kernel": make_facts(btf=whole_btf(), functions=frozenset({"obj_malloc"}))},
+        ("zsmalloc", "absent", COST),
+        ["fails", "fails"],
+    ),
     "a module without BTF": (
         {"kernel": make_facts(btf=whole_btf(without=["zs_pool"], functions=()))},
         ("zsmalloc", "absent", COST),

@@ -261,16 +261,12 @@ def _loaders(facts: HostFacts) -> Iterator[Check]:
     for name, found in facts.objects.items():
         costs = WALK_COST if name.startswith("scan") else "no probes by the core loader"
         yield _told("loaders", f"core: {name}", found, costs=costs)
-    core = not isinstance(facts.libbpf, Absent) and not isinstance(
-        facts.objects.get("probes.bpf.o", Absent("")), Absent
-    )
-    # Only where the core loader cannot does bcc matter.
-    costs = "" if core else _NO_PROBES
     for name, fact in (("bcc: Python package", facts.bcc), ("bcc: kernel headers", facts.headers)):
-        if isinstance(fact, Absent) and core:
+        # Only where the core loader cannot be had does bcc matter.
+        if isinstance(fact, Absent) and not isinstance(facts.libbpf, Absent):
             yield Check("loaders", name, "absent", f"not needed beside core; {fact.hint}")
         else:
-            yield _told("loaders", name, fact, costs=costs)
+            yield _told("loaders", name, fact, costs=_NO_PROBES)
 
 
 def _scan_hint(facts: HostFacts, trial: Absent | Unknown) -> str:
