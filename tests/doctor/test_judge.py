@@ -316,3 +316,13 @@ def test_facts_know_their_btf() -> None:
     host: HostFacts = make_host()
     assert host.btf is not None
     assert replace(host, kernel=Absent("none")).btf is None
+
+
+def test_one_cause_is_one_advice() -> None:
+    """What is known to hinder the scanner is all that there is to try; nothing else is suspected."""
+    changed = hidden(
+        sysctls={"kernel.kptr_restrict": "2"}, lockdown=Unknown("securityfs is not mounted", "x")
+    )
+    report = judged(**changed)
+    assert report.hints == ("sysctl kernel.kptr_restrict=1",)
+    assert {check.name for check in report.lacking} == {"kernel.kptr_restrict", "scanner"}
