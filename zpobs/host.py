@@ -13,7 +13,6 @@ from zpobs.sources.pools import zram_devices
 _ZSWAP = Path("/sys/module/zswap/parameters")
 _CAPABILITIES = {
     "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_NICE": 23,
     "CAP_SYSLOG": 34,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,

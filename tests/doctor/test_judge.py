@@ -319,7 +319,7 @@ def test_facts_know_their_btf() -> None:
 
 
 def test_one_cause_is_one_advice() -> None:
-    """What is known to hinder the scanner is all that there is to try; nothing else is suspected."""
+    """What is known to hinder the scanner is all there is to try; nothing else is suspected."""
     changed = hidden(
         sysctls={"kernel.kptr_restrict": "2"}, lockdown=Unknown("securityfs is not mounted", "x")
     )
