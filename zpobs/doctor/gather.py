@@ -143,7 +143,7 @@ def _scanner(
     try:
         with open_scanner(kernel, plan.size_classes) as scanner:
             found = find_pools(
-                scanner, lambda pools: {pool: at for at, pool in enumerate(pools, start=1)}
+                scanner, lambda found: {pool: at for at, pool in enumerate(found.pools, start=1)}
             )
             return ScanTrial(
                 frames=scanner.vmemmap_base is not None,
