@@ -99,7 +99,7 @@ class Session:
         self._poll = select.epoll()
         self._scan_each = self.scans
         self._loss = self._loss_scanned = self._loss_ticked = 0
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self._offset_ns = _wall_offset_ns()
         self._next_repair_s = self._next_calm_s = self._next_scan_s = float("inf")
 
     @property
@@ -177,26 +177,27 @@ class Session:
 
     def snapshot(self, *, zspages: bool = False, pool: str | None = None) -> Snapshot:
         """Read everything that is there and return it frozen."""
+        # The time first: whatever happened before it is in what is read now.
+        now_ns = time.monotonic_ns()
         if self._scan_each:
             self.scan()
         # The reading last, so that whatever was lost so far is told.
         self._drain()
         self._read_counters()
-        now_ns = time.monotonic_ns()
         snapshot = self._model.snapshot(
-            time_ns=now_ns + self._wall_offset_ns(now_ns),
+            time_ns=now_ns + self._wall_offset_ns(),
             mono_ns=now_ns,
             zspages=zspages,
             pool=pool,
         )
         return snapshot if self.scans else self._with_unmet(snapshot, pool)
 
-    def _wall_offset_ns(self, mono_ns: int) -> int:
+    def _wall_offset_ns(self) -> int:
         """Return wall-clock less monotonic time; the same as before unless a clock was set.
 
         So that one moment has one wall-clock time in all snapshots.
         """
-        offset_ns = time.time_ns() - mono_ns
+        offset_ns = _wall_offset_ns()
         if abs(offset_ns - self._offset_ns) > _CLOCK_SET_NS:
             self._offset_ns = offset_ns
         return self._offset_ns
@@ -376,6 +377,14 @@ def scan_once(
             return session.scan_kernel(pool=pool, zspages=zspages, detail=detail)
         finally:
             session.close()
+
+
+def _wall_offset_ns() -> int:
+    """Return wall-clock less monotonic time, never too much.
+
+    What comes between the two readings makes it too little: the best of some is taken.
+    """
+    return max(time.time_ns() - time.monotonic_ns() for _ in range(5))
 
 
 def _scanner(
