@@ -215,8 +215,6 @@ static __always_inline void class_end(void)
 	tell(head_word(ZS_KIND_SCAN_END, class_steady(walk.now) ? ZS_FLAG_STEADY : 0, 0, 0),
 	     bpf_ktime_get_ns(), control[ZS_ASK_POOL], walk.slot, walk.class_begin_ns,
 	     stat_of(walk.now, groups()), stat_of(walk.now, groups() + 1));
-	control[ZS_ANSWER_TORN] += walk.torn;
-	control[ZS_ANSWER_CLASSES]++;
 	walk.slot++;
 	walk.phase = AT_CLASS;
 }
@@ -527,8 +525,6 @@ int scan_pool(void *ctx)
 		walk.phase = AT_CLASS;
 		walk.slot = control[ZS_ASK_FIRST_CLASS];
 		walk.pool_begin_ns = bpf_ktime_get_ns();
-		control[ZS_ANSWER_TORN] = 0;
-		control[ZS_ANSWER_CLASSES] = 0;
 	}
 	bpf_loop(STEPS_PER_RUN, walk_step, 0, 0);
 	if (control[ZS_ANSWER_DONE])

@@ -176,8 +176,6 @@ struct zs_pool_entry {
 #define ZS_ANSWER_WORDS 16
 #define ZS_ANSWER_DONE 17
 #define ZS_ANSWER_POINTER 18
-#define ZS_ANSWER_TORN 19
-#define ZS_ANSWER_CLASSES 20
 #define ZS_CONTROL_WORDS 32
 
 /* Words of a pool that was found: address, shrinker, and the name. */

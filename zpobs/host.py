@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.snapshot import owner_of
 from zpobs.sources.pools import zram_devices
 
 _ZSWAP = Path("/sys/module/zswap/parameters")
@@ -57,7 +58,7 @@ def _zswap_enabled() -> bool:
 def check_pool(name: str) -> None:
     """Raise UsageError for a pool name that nothing on this host can ever have."""
     devices = zram_devices()
-    if name in devices or (re.fullmatch(r"zswap[0-9a-f]+", name) and _zswap_enabled()):
+    if name in devices or (owner_of(name) == "zswap" and _zswap_enabled()):
         return
     found = [f"{device}{'' if used else ' (not set up)'}" for device, used in devices.items()]
     if _zswap_enabled():

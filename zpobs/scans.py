@@ -15,6 +15,7 @@ from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.pageflags import page_flags
 from zpobs.loaders.scan import load_scan
 from zpobs.model.shadow import ShadowModel
+from zpobs.snapshot import owner_of
 from zpobs.sources.scanner import FoundPool, FoundPools, Scanner, ScanPlace
 from zpobs.wire import Words
 
@@ -67,7 +68,7 @@ def find_pools(scanner: Scanner, number: Callable[[FoundPools], Mapping[FoundPoo
     unplaced = sorted(pool.name for pool in found.pools if pool not in serials)
     if unplaced:
         missing.append(f"no place for more pools: {', '.join(unplaced)}")
-    names = {"zswap" if pool.name.startswith("zswap") else pool.name for pool in found.pools}
+    names = {"zswap" if owner_of(pool.name) == "zswap" else pool.name for pool in found.pools}
     # Asked before and after: what came or went meanwhile is not missing.
     missing += [
         f"{name} is in use, but no pool of it was found"

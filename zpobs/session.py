@@ -86,7 +86,7 @@ class Session:
         scanner: Scanner | None,
         why_no_scanner: str = "",
     ) -> None:
-        self._facts = facts
+        self._page_flags = page_flags(facts.btf)
         self._plan = plan
         self._wishes = wishes
         self._scanner = scanner
@@ -266,7 +266,7 @@ class Session:
             snapshot=model.snapshot(
                 time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
             ),
-            page_flags=page_flags(self._facts.btf),
+            page_flags=self._page_flags,
             details=details,
             missing=found.missing,
         )

@@ -6,6 +6,7 @@ A :class:`Snapshot` holds no reference into the model. Arrays are read-only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +19,13 @@ SCHEMA = 1
 Status = Literal["exact", "bounded", "unknown"]
 Owner = Literal["zram", "zswap", "unknown"]
 Ints = npt.NDArray[np.int64]
+
+
+def owner_of(name: str) -> Owner:
+    """Tell who made a pool from the name that it was given (zram_drv.c, zswap.c)."""
+    if re.fullmatch(r"zram[0-9]+", name):
+        return "zram"
+    return "zswap" if re.fullmatch(r"zswap[0-9a-f]+", name) else "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ carry the serial, rows the model's own small slot number.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from zpobs.errors import RecordError
 from zpobs.model.arrays import U8, U16, U64, Bools, grown, unique_sorted
 from zpobs.model.inputs import CountersReading, CounterWords, PoolReading
 from zpobs.model.scans import CLASSES_MAX, ScanLedger
-from zpobs.snapshot import Owner
+from zpobs.snapshot import Owner, owner_of
 from zpobs.wire import Words
 
 _SLOTS_MAX = 1 << 16
@@ -48,10 +47,8 @@ class Pool:
 
     @property
     def owner(self) -> Owner:
-        """Who made the pool, told from the name it was given."""
-        if re.fullmatch(r"zram[0-9]+", self.name):
-            return "zram"
-        return "zswap" if re.fullmatch(r"zswap[0-9a-f]+", self.name) else "unknown"
+        """Who made the pool."""
+        return owner_of(self.name)
 
 
 class PoolDirectory:
