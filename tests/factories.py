@@ -239,6 +239,7 @@ def make_classes(lines: Sequence[ClassLine] = LINES, **changed: Any) -> ClassTab
         "frees": 2 * count,
         "moves": count,
         "statuses": ("exact",) * len(lines),
+        "size_below": np.concatenate([ints([0]), size[:-1]]),
     }
     return ClassTable(**(columns | changed))
 
@@ -293,6 +294,8 @@ def make_zspages() -> ZspageTable:
         scanned=np.array([False, True]),
         locked=np.array([False, True]),
         isolated=np.array([False, False]),
+        born=np.array([True, False]),
+        nodes=ints([0, 1]),
     )
 
 

@@ -179,6 +179,17 @@ class DescriptorDump:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The descriptors of one size class of one pool, read at ``seen_ns`` (monotonic time)."""
+
+    pool: int
+    class_index: int
+    seen_ns: int
+    dump: DescriptorDump
+    flags: PageFlags
+
+
 def descriptor_dump(words: Words, flags: PageFlags) -> DescriptorDump:
     """Make columns of the records of one pool's scan, shape (N, 7), in their order.
 

@@ -30,13 +30,14 @@ def owner_of(name: str) -> Owner:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What the observed kernel is."""
+    """What the observed kernel is; ``zspage_bytes`` is sizeof(struct zspage), 0 if not known."""
 
     release: str
     page_size: int
     chain_size: int
     descriptor: Literal["zpdesc", "page"]
     fullness_groups: int
+    zspage_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ class ClassTable:
 
     All arrays have shape (C,), ``fullness`` has (C, groups): zspages in each
     fullness group. ``allocs``, ``frees`` and ``moves`` are None where no hook
-    counts them. ``statuses`` has a status for each row.
+    counts them. ``statuses`` has a status for each row. ``size_below`` is the
+    size of the next smaller class that the pool has, 0 for the smallest, -1
+    where that is not known: objects of a class were too large for it.
     """
 
     index: Ints
@@ -116,6 +119,7 @@ class ClassTable:
     frees: Ints | None
     moves: Ints | None
     statuses: tuple[Status, ...]
+    size_below: Ints
 
     @property
     def capacity(self) -> Ints:
@@ -170,7 +174,9 @@ class ZspageTable:
     has shape (Z + 1,)); an empty span is a chain that is not known. ``freeobj``
     is the first free slot, -1 if there is none or it is not known. ``scanned``:
     a scan told the last state, and with it whether the zspage or one of its
-    pages was ``locked``, and a page ``isolated`` for migration.
+    pages was ``locked``, and a page ``isolated`` for migration. ``born``: its
+    birth was seen, at ``first_seen_ns``; else it is older than that. ``nodes``
+    holds for every one of ``frames`` its NUMA node, -1 where not known.
     """
 
     address: npt.NDArray[np.uint64]
@@ -186,6 +192,23 @@ class ZspageTable:
     scanned: npt.NDArray[np.bool_]
     locked: npt.NDArray[np.bool_]
     isolated: npt.NDArray[np.bool_]
+    born: npt.NDArray[np.bool_]
+    nodes: Ints
+
+    def take(self, rows: Ints) -> ZspageTable:
+        """Return some rows, in the order given."""
+        begin = self.frame_start[rows]
+        counts = self.frame_start[rows + 1] - begin
+        start = np.concatenate([[0], np.cumsum(counts)])
+        at = np.arange(start[-1]) + np.repeat(begin - start[:-1], counts)
+        columns = {
+            name: getattr(self, name)[rows]
+            for name in self.__slots__
+            if name not in ("frame_start", "frames", "nodes")
+        }
+        return ZspageTable(
+            **columns, frame_start=start, frames=self.frames[at], nodes=self.nodes[at]
+        )
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the ``zspage_list`` array of a pool."""
@@ -240,6 +263,28 @@ class ZspageTable:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerFigures:
+    """What a pool's owner itself says of it, read around the snapshot.
+
+    ``requested_bytes`` is the sum of the sizes that it asked for, None where it
+    does not say (zswap). ``objects`` is the number of objects it says it has,
+    None where it does not say. ``steady``: both were the same before and after.
+    """
+
+    requested_bytes: int | None
+    objects: int | None
+    steady: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ZspagesOf:
+    """Which zspages a snapshot is to list: those of one pool, or of one of its classes."""
+
+    pool: int
+    class_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PoolView:
     """One pool at one instant. ``since_ns`` and ``scan_ns`` are wall-clock time.
 
@@ -265,6 +310,7 @@ class PoolView:
     scan_ns: int | None = None
     kernel_pages: int | None = None
     pages_compacted: int | None = None
+    owner_figures: OwnerFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -311,7 +357,8 @@ class Event:
 class Snapshot:
     """Everything at one instant. ``time_ns`` is wall-clock, ``mono_ns`` monotonic time.
 
-    ``events`` are the most recent ones, in the order of their arrival.
+    ``events`` are the most recent ones, in the order of their arrival,
+    ``events_seen`` how many there were in all.
     """
 
     time_ns: int
@@ -320,6 +367,7 @@ class Snapshot:
     health: Health
     pools: tuple[PoolView, ...]
     events: tuple[Event, ...] = ()
+    events_seen: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``--json`` object."""

@@ -421,7 +421,7 @@ def test_published_arrays_cannot_be_written() -> None:
                 held += 1
                 with pytest.raises(ValueError, match="read-only"):
                     array[...] = 0
-    assert held == 10 + 13
+    assert held == 11 + 15
     before = shot.to_json()
     pool.compact()
     model.apply(as_words(machine.records))

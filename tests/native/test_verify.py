@@ -106,29 +106,13 @@ def one_frame(table: ZspageTable) -> ZspageTable:
     return replace(table, frames=frames)
 
 
-def rows_of(table: ZspageTable, rows: np.ndarray[Any, Any]) -> ZspageTable:
-    """Return the table with these rows only, in their order."""
-    starts, lengths = table.frame_start[rows], np.diff(table.frame_start)[rows]
-    spans = [table.frames[at : at + n] for at, n in zip(starts, lengths, strict=True)]
-    columns = {
-        name: getattr(table, name)[rows]
-        for name in table.__slots__
-        if name not in ("frames", "frame_start")
-    }
-    return ZspageTable(
-        **columns,
-        frame_start=np.concatenate([[0], np.cumsum(lengths)]),
-        frames=np.concatenate(spans),
-    )
-
-
 def missing(table: ZspageTable) -> ZspageTable:
-    return rows_of(table, np.delete(np.arange(len(table.address)), victim(table)))
+    return table.take(np.delete(np.arange(len(table.address)), victim(table)))
 
 
 def extra(table: ZspageTable) -> ZspageTable:
     row = victim(table)
-    twice = rows_of(table, np.insert(np.arange(len(table.address)), row, row))
+    twice = table.take(np.insert(np.arange(len(table.address)), row, row))
     address = twice.address.copy()
     address[row] -= np.uint64(8)
     return replace(twice, address=address)

@@ -75,6 +75,8 @@ def table_of(listed: Iterable[Zspage]) -> ZspageTable:
         scanned=no,
         locked=no,
         isolated=no,
+        born=no,
+        nodes=ints(0 for each in rows for _ in each.chain),
     )
 
 

@@ -45,6 +45,7 @@ def table_of(dump: DescriptorDump) -> ZspageTable:
     order = whole[np.argsort(dump.zspages.address[whole])]
     mine = dump.zspages
     spans = [dump.descriptors.frame[slice(*mine.descriptor_start[[r, r + 1]])] for r in order]
+    frames = np.concatenate([*spans, ints([])])
     return ZspageTable(
         address=mine.address[order],
         class_index=mine.class_index[order],
@@ -54,11 +55,13 @@ def table_of(dump: DescriptorDump) -> ZspageTable:
         first_seen_ns=np.full(len(order), 11, dtype=np.uint64),
         last_seen_ns=np.full(len(order), 21, dtype=np.uint64),
         frame_start=ints([0, *np.cumsum([len(span) for span in spans])]),
-        frames=np.concatenate([*spans, ints([])]).astype(np.uint64),
+        frames=frames.astype(np.uint64),
         freeobj=np.where(mine.freeobj[order] < 128, mine.freeobj[order], -1),
         scanned=np.arange(len(order)) != 1,
         locked=np.arange(len(order)) == 3,
         isolated=np.isin(np.arange(len(order)), [3, 4]),
+        born=np.zeros(len(order), dtype=bool),
+        nodes=np.zeros(len(frames), dtype=np.int64),
     )
 
 

@@ -279,6 +279,7 @@ class Publisher:
             frees=counted("frees", wire.CLASS_FREES),
             moves=counted("moves", wire.CLASS_MOVES),
             statuses=tuple(STATUSES[level] for level in verdict.levels[index].tolist()),
+            size_below=_frozen(np.full(len(index), -1, dtype=np.int64)),
         )
 
     def _counters(self, pool: Pool) -> Counters:
@@ -338,6 +339,9 @@ def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool, classes: ClassTable
     # link of free slots: what stands there is its content.
     void = freeobj >= slots[live.class_index[at]]
     void |= ((state & HUGE) != 0) & (live.inuse[at] > 0)
+    frames = rows.arena.gather(rows.span[own], known)
+    born = rows.born[own]
+    born.setflags(write=False)
     return ZspageTable(
         address=_frozen_words(rows.address[own]),
         class_index=_frozen(live.class_index[at]),
@@ -347,11 +351,13 @@ def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool, classes: ClassTable
         first_seen_ns=_frozen_words(rows.first_ns[own]),
         last_seen_ns=_frozen_words(rows.time_ns[own]),
         frame_start=_frozen(np.concatenate([[0], np.cumsum(known)])),
-        frames=_frozen_words(rows.arena.gather(rows.span[own], known)),
+        frames=_frozen_words(frames),
         freeobj=_frozen(np.where(void, -1, freeobj)),
         scanned=_flagged(state, SCANNED),
         locked=_flagged(state, LOCKED),
         isolated=_flagged(state, ISOLATED),
+        born=born,
+        nodes=_frozen(np.full(len(frames), -1, dtype=np.int64)),
     )
 
 

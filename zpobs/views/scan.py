@@ -68,20 +68,6 @@ def warnings(snapshot: Snapshot) -> tuple[str, ...]:
     return () if snapshot.health.status == "exact" else snapshot.health.reasons
 
 
-def _take(table: ZspageTable, rows: Ints) -> ZspageTable:
-    """Return some rows of a table of zspages."""
-    begin = table.frame_start[rows]
-    counts = table.frame_start[rows + 1] - begin
-    start = np.concatenate([[0], np.cumsum(counts)])
-    frames = np.arange(start[-1]) + np.repeat(begin - start[:-1], counts)
-    columns = {
-        name: getattr(table, name)[rows]
-        for name in table.__slots__
-        if name not in ("frame_start", "frames")
-    }
-    return ZspageTable(**columns, frame_start=start, frames=table.frames[frames])
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
     """Some zspages of a pool, and their rows in the dump if there is one."""
@@ -108,7 +94,7 @@ def _parts(pool: PoolView, choice: Choice, details: Details | None) -> Iterator[
     dumped = dump.rows_of(table.address[rows]) if dump else np.full(len(rows), UNTOLD)
     for at in range(0, len(rows), PART_ZSPAGES):
         part = slice(at, at + PART_ZSPAGES)
-        yield _Part(_take(table, rows[part]), dump, dumped[part])
+        yield _Part(table.take(rows[part]), dump, dumped[part])
 
 
 # ---- JSON ----------------------------------------------------------------------
@@ -131,7 +117,7 @@ def _write_pool(pool: PoolView, choice: Choice, details: Details | None, out: Te
     if table is None or not choice.zspages:
         out.write(_dumps(replace(pool, zspage_list=None).to_json()))
         return
-    head = replace(pool, zspage_list=_take(table, np.zeros(0, dtype=np.int64))).to_json()
+    head = replace(pool, zspage_list=table.take(np.zeros(0, dtype=np.int64))).to_json()
     del head["zspage_list"]
     dump = details.dumps.get(pool.id) if details else None
     if dump:
