@@ -30,10 +30,12 @@ ROOT_PACKAGES = (
     "python3-pytest",
     "python3-hypothesis",
     "python3-prometheus-client",
+    "python3-textual",
     "bpftool",
     "iproute2",
     "kmod",
     "procps",
+    "tmux",
 )
 ROOT_EXCLUDES = (
     "/usr/share/doc/*",
