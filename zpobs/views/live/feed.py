@@ -1,0 +1,263 @@
+"""The feed of the interactive view: the one thread that works with the session.
+
+It takes scenes at the pace that was asked for, or slower where they cost more
+than a small share of a core, and delivers each to a callback. Keys never wait
+for it: what a key asks for is told by :meth:`Feed.ask`, and answered at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from zpobs.descriptors import Look
+from zpobs.errors import EnvironmentLacksError
+from zpobs.rates import PoolRates, rates
+from zpobs.snapshot import Snapshot, ZspagesOf
+from zpobs.views.live.scene import HISTORY_FRAMES, Activity, Ask, Scene
+from zpobs.views.source import SnapshotSource
+
+# The most of a core that taking scenes may cost; drawing them is to fit into 2 % as well.
+COST_SHARE = 0.015
+ATTACHING = "attaching probes"
+_POOL_ITSELF = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """What stays the same while the view runs.
+
+    ``at_once``: there is a scan, so a scene can be had before the probes are
+    attached, and attaching them is the feed's task. ``log`` gets every frame,
+    with all zspages if ``zspages``. ``pool`` is the only one that is wanted.
+    """
+
+    duration_s: float | None = None
+    pool: str | None = None
+    zspages: bool = False
+    at_once: bool = False
+    log: Callable[[Snapshot], None] | None = None
+
+
+class Feed:
+    """Takes scenes from a session until the duration is over or until it is stopped.
+
+    ``deliver`` and ``ended`` are called in the thread. Pausing stops nothing but
+    the delivery: history and log go on, and what a key asks for is answered.
+    """
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        ask: Ask,
+        options: FeedOptions,
+        *,
+        deliver: Callable[[Scene], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._deliver = deliver
+        self._ended = ended
+        # Written by the reader's thread, read by ours.
+        self._asked = ask
+        self._stopping = False
+        self._last_wanted = True
+        self._wake, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
+        # Ours alone.
+        self._ask = ask
+        self._base: Snapshot | None = None
+        self._rates: dict[int, PoolRates] = {}
+        self._activity: dict[tuple[int, int], Activity] = {}
+        self._taken_s = 0.0
+        self._cost_s = 0.0
+        self._last: Snapshot | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self.run, name="zpobs-feed", daemon=True)
+
+    # -- the reader's side ------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to take scenes, in a thread."""
+        self._thread.start()
+
+    def ask(self, ask: Ask) -> None:
+        """Say what the scenes from now on are to hold."""
+        self._asked = ask
+        self._rouse()
+
+    def stop(self, *, last_frame: bool = True) -> None:
+        """Ask for the end, with one more frame unless nobody can read it."""
+        self._last_wanted = last_frame
+        self._stopping = True
+        self._rouse()
+
+    def join(self) -> Snapshot | None:
+        """Wait for the end and return the last frame, if any; raise what ended it if it failed."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        os.close(self._wake)
+        os.close(self._waker)
+        if self._error is not None:
+            raise self._error
+        return self._last
+
+    def _rouse(self) -> None:
+        # A pipe that is full has been telling it for long.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._waker, b".")
+
+    # -- the thread -------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Take scenes until the end; what goes wrong is kept for :meth:`join`."""
+        try:
+            self._run()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended()
+
+    def _run(self) -> None:
+        if self._options.at_once:
+            self._show(doing=ATTACHING)
+            self._source.attach()
+            # Rates count from here: nothing was counted before.
+            self._base = None
+        end_s = float("inf")
+        if self._options.duration_s is not None:
+            end_s = time.monotonic() + self._options.duration_s
+        if not self._stopping:
+            self._show()
+        while not self._stopping:
+            due_s = min(self._taken_s + self._pace_s, end_s)
+            if self._source.wait(due_s, (self._wake,)):
+                self._answer()
+                continue
+            self._show()
+            if due_s >= end_s:
+                return
+        if self._last_wanted:
+            self._last = self._taken(zspages=False)
+
+    @property
+    def _pace_s(self) -> float:
+        return max(self._ask.interval_s, self._cost_s / COST_SHARE)
+
+    def _answer(self) -> None:
+        """Take note of what is asked for, and show at once what no earlier scene holds."""
+        os.read(self._wake, 4096)
+        before, self._ask = self._ask, self._asked
+        now = self._ask
+        other = (before.pool, before.class_index) != (now.pool, now.class_index)
+        deeper = now.pool is not None and (other or now.descriptors > before.descriptors)
+        if not self._stopping and (deeper or before.paused > now.paused):
+            self._show(in_turn=False)
+
+    def _show(self, *, in_turn: bool = True, doing: str = "") -> None:
+        """Take a scene and deliver it.
+
+        One that is out of turn leaves the rates as they are: over so short a
+        time they would mean little.
+        """
+        self._taken_s = time.monotonic()
+        begin_s = time.thread_time()
+        snapshot = self._taken(zspages=self._zspages_asked())
+        if in_turn:
+            self._rates = rates(self._base, snapshot)
+            self._base = snapshot
+            self._remember()
+        wanted = not (self._ask.paused and in_turn)
+        look, problem = self._look() if wanted else (None, "")
+        cost_s = time.thread_time() - begin_s
+        self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
+        self._last = snapshot
+        if wanted:
+            self._deliver(
+                Scene(
+                    snapshot=self._narrowed(snapshot),
+                    rates=self._rates,
+                    activity=dict(self._activity),
+                    look=look,
+                    look_problem=problem,
+                    pace_s=self._pace_s,
+                    doing=doing,
+                    wanted=self._options.pool,
+                )
+            )
+
+    def _zspages_asked(self) -> bool | ZspagesOf:
+        ask = self._ask
+        if ask.pool is None or ask.class_index is None:
+            return False
+        return ZspagesOf(ask.pool, ask.class_index)
+
+    def _taken(self, *, zspages: bool | ZspagesOf) -> Snapshot:
+        """Take a snapshot; the log gets it as the command line wants it there."""
+        options = self._options
+        if options.log is None:
+            return self._source.snapshot(zspages=zspages, pool=options.pool)
+        if options.zspages:
+            zspages = True
+        snapshot = self._source.snapshot(zspages=zspages, pool=options.pool)
+        logged = snapshot
+        if not options.zspages:
+            pools = tuple(replace(pool, zspage_list=None) for pool in snapshot.pools)
+            logged = replace(snapshot, pools=pools)
+        options.log(logged)
+        return snapshot
+
+    def _narrowed(self, snapshot: Snapshot) -> Snapshot:
+        """Leave zspages out that the log wanted and the reader did not."""
+        if self._options.log is None or not self._options.zspages:
+            return snapshot
+        pools = []
+        for pool in snapshot.pools:
+            table = pool.zspage_list
+            if table is not None and pool.id == self._ask.pool:
+                table = table.take(np.flatnonzero(table.class_index == self._ask.class_index))
+            else:
+                table = None
+            pools.append(replace(pool, zspage_list=table))
+        return replace(snapshot, pools=tuple(pools))
+
+    def _look(self) -> tuple[Look | None, str]:
+        """Return the descriptors that are asked for, and why there are none."""
+        ask = self._ask
+        if not ask.descriptors or ask.pool is None or ask.class_index is None:
+            return None, ""
+        try:
+            look = self._source.look(ask.pool, ask.class_index)
+        except EnvironmentLacksError as error:
+            return None, str(error)
+        return look, "" if look else "the pool is gone"
+
+    def _remember(self) -> None:
+        """Append the rates to the history of pools that are still there."""
+        history: dict[tuple[int, int], Activity] = {}
+        for pool, per_second in self._rates.items():
+            allocs = per_second.classes.get("allocs", {})
+            frees = per_second.classes.get("frees", {})
+            whole = _sum(per_second.allocs, per_second.frees)
+            now = {_POOL_ITSELF: whole} | {
+                index: _sum(count, frees.get(index)) for index, count in allocs.items()
+            }
+            for index, value in now.items():
+                before = self._activity.get((pool, index))
+                if before is not None:
+                    told = (*before.per_second[1 - HISTORY_FRAMES :], value)
+                    history[pool, index] = Activity(told)
+                elif value is not None:
+                    history[pool, index] = Activity((value,))
+        self._activity = history
+
+
+def _sum(allocs: float | None, frees: float | None) -> float | None:
+    return None if allocs is None or frees is None else allocs + frees
