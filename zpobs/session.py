@@ -16,7 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from zpobs.bpf_files import StaleObjectError
+from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError
 from zpobs.host import check_pool, check_privilege, pools_in_use
 from zpobs.kernel.facts import KernelFacts, probe_kernel
@@ -26,7 +29,7 @@ from zpobs.loaders import Attached, LoaderName, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
 from zpobs.scans import Found, find_pools, open_scanner, walk_pools
-from zpobs.snapshot import Snapshot
+from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
 from zpobs.sources.pools import PoolRegistry, reading_of
 from zpobs.sources.ring import RECORDS_PER_READ, SLOT_BYTES, RingConsumer
@@ -132,7 +135,7 @@ class Session:
             )
         except ProbesRefusedError as error:
             if not self.scans:
-                raise
+                raise self._nothing(error) from error
             self._model.cover(_no_probes(self._plan, error.found))
             self._scan_each = True
             return
@@ -149,6 +152,16 @@ class Session:
         self._scan_each = self.scans and bool(coverage.unseen)
         if self.scans:
             self.scan()
+
+    def _nothing(self, error: ProbesRefusedError) -> EnvironmentLacksError:
+        """Return the error for a host that gives no probe, and no scan either if one was wanted."""
+        if not self._why_no_scanner or not self._wishes.scan:
+            return error
+        return EnvironmentLacksError(
+            "there are neither scans nor probes",
+            found=f"{self._why_no_scanner}; {error.found}",
+            hint="zpobs doctor, which tells what each lacks",
+        )
 
     # -- feeding the model ----------------------------------------------------------
 
@@ -175,8 +188,11 @@ class Session:
             for descriptor in watch:
                 self._poll.unregister(descriptor)
 
-    def snapshot(self, *, zspages: bool = False, pool: str | None = None) -> Snapshot:
-        """Read everything that is there and return it frozen."""
+    def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
+        """Read everything that is there and return it frozen.
+
+        ``zspages`` lists those of all pools, or only some of one pool.
+        """
         # The time first: whatever happened before it is in what is read now.
         now_ns = time.monotonic_ns()
         if self._scan_each:
@@ -243,18 +259,15 @@ class Session:
         self, *, pool: str | None = None, zspages: bool = True, detail: bool = False
     ) -> ScanResult:
         """Scan into a model of its own; this session's model is left as it is."""
-        if self._scanner is None:
-            raise EnvironmentLacksError(
-                "the kernel cannot be scanned", found=self._why_no_scanner, hint="zpobs scan"
-            )
+        scanner = self._needed_scanner()
         model = ShadowModel(self._plan.kernel, Coverage(hooks=0))
         begin_ns = time.monotonic_ns()
         found = self._find(begin_ns)
         serials = self._wanted(found.serials, pool)
         model.apply_counters(reading_of(serials, begin_ns))
-        details = walk_pools(self._scanner, serials, model, detail=detail)
+        details = walk_pools(scanner, serials, model, detail=detail)
         # A pool that went meanwhile was not scanned, whatever was read where it had been.
-        again = self._scanner.find_pools()
+        again = scanner.find_pools()
         if isinstance(self._pools, PoolRegistry):
             self._pools.keep(again)
         if again.complete:
@@ -270,6 +283,33 @@ class Session:
             details=details,
             missing=found.missing,
         )
+
+    def look(self, pool: int, class_index: int) -> Look | None:
+        """Read the descriptors of one size class; None if there is no pool of this id any more.
+
+        Nothing of it goes to the model. Raise EnvironmentLacksError without a scanner.
+        """
+        scanner = self._needed_scanner()
+        begin_ns = time.monotonic_ns()
+        place = next((at for at, id_ in self._find(begin_ns).serials.items() if id_ == pool), None)
+        if place is None:
+            return None
+        batches: list[Words] = []
+        classes = range(class_index, class_index + 1)
+        scanner.scan(place.address, pool, batches.append, classes=classes, detail=True)
+        again = scanner.find_pools()
+        # Where the pool was there may have been anything meanwhile.
+        if again.complete and place not in again.pools:
+            return None
+        dump = descriptor_dump(np.concatenate(batches), self._page_flags)
+        return Look(pool, class_index, begin_ns, dump, self._page_flags)
+
+    def _needed_scanner(self) -> Scanner:
+        if self._scanner is None:
+            raise EnvironmentLacksError(
+                "the kernel cannot be scanned", found=self._why_no_scanner, hint="zpobs doctor"
+            )
+        return self._scanner
 
     def _find(self, begin_ns: int) -> Found:
         assert self._scanner is not None
@@ -338,7 +378,7 @@ def open_session(
 
     With ``attach=False`` probes wait for :meth:`Session.attach`.
     """
-    check_privilege()
+    check_privilege(scans=wishes.scan, kprobes=wishes.attach == "kprobe")
     facts = probe_kernel()
     # A wrong name of a hook or a pool is told before anything is loaded.
     plan = make_plan(facts, skip=wishes.skip)

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from zpobs.waste import class_waste, pool_waste
+
 SCHEMA = 1
 
 Status = Literal["exact", "bounded", "unknown"]
@@ -138,9 +140,10 @@ class ClassTable:
         spare_zspages: Ints = spare_objects // np.maximum(self.objs_per_zspage, 1)
         return spare_zspages * self.pages_per_zspage
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self, kernel: Kernel) -> list[dict[str, Any]]:
         """Return the ``classes`` array of a pool."""
         capacity = self.capacity
+        waste = class_waste(self, kernel)
         return [
             {
                 "index": int(self.index[row]),
@@ -160,6 +163,7 @@ class ClassTable:
                         ("moves", self.moves),
                     )
                 },
+                "waste": waste[row].to_json(self.statuses[row]),
             }
             for row in range(len(self.index))
         ]
@@ -312,8 +316,9 @@ class PoolView:
     pages_compacted: int | None = None
     owner_figures: OwnerFigures | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
+        waste = pool_waste(self, kernel)
         out: dict[str, Any] = {
             "id": self.id,
             "name": self.name,
@@ -328,7 +333,8 @@ class PoolView:
             "pages_compacted": self.pages_compacted,
             "counters": self.counters.to_json(),
             "missed": dict(self.missed),
-            "classes": self.classes.to_json(),
+            "waste": {"total_bytes": waste.total, **waste.to_json(self.status)},
+            "classes": self.classes.to_json(kernel),
         }
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
@@ -336,9 +342,21 @@ class PoolView:
         return out
 
 
+# What the values of each kind of event are.
+_EVENT_VALUES: Mapping[str, tuple[str, ...]] = {
+    "pool_created": (),
+    "pool_destroyed": (),
+    "compact_begin": (),
+    "compact_end": ("moved", "freed_pages", "begin_ns"),
+    "migration": ("old_pfn", "new_pfn", "result"),
+    "alloc_failure": ("bytes", "error"),
+    "deferred_free": ("begin_ns",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a pool, at monotonic ``time_ns``; not in the JSON object.
+    """Something that happened to a pool, at monotonic ``time_ns``; not in the ``--json`` object.
 
     ``values`` by ``kind``: compact_end: objects moved, pages freed, begin_ns;
     migration: old frame, new frame, result; alloc_failure: bytes asked for,
@@ -351,6 +369,13 @@ class Event:
     pool: int
     zspage: int | None
     values: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return an object with the values by name."""
+        out: dict[str, Any] = {"kind": self.kind, "time_ns": self.time_ns, "pool": self.pool}
+        if self.zspage is not None:
+            out["zspage"] = f"{self.zspage:#x}"
+        return out | dict(zip(_EVENT_VALUES[self.kind], self.values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,5 +402,5 @@ class Snapshot:
             "mono_ns": self.mono_ns,
             "kernel": {name: getattr(self.kernel, name) for name in self.kernel.__slots__},
             "health": self.health.to_json(),
-            "pools": [pool.to_json() for pool in self.pools],
+            "pools": [pool.to_json(self.kernel) for pool in self.pools],
         }

@@ -34,6 +34,7 @@ from zpobs.snapshot import (
     Kernel,
     PoolView,
     Snapshot,
+    ZspagesOf,
     ZspageTable,
 )
 from zpobs.wire import Words
@@ -130,6 +131,7 @@ class Known:
     losses: LossHistory
     rounds: ScanRounds
     events: Words
+    events_seen: int
 
 
 class Publisher:
@@ -141,7 +143,13 @@ class Publisher:
         self._covered_ns = covered_ns
 
     def snapshot(
-        self, known: Known, *, time_ns: int, mono_ns: int, zspages: bool, wanted: str | None
+        self,
+        known: Known,
+        *,
+        time_ns: int,
+        mono_ns: int,
+        zspages: bool | ZspagesOf,
+        wanted: str | None,
     ) -> Snapshot:
         """Return everything as of now; see :meth:`ShadowModel.snapshot`."""
         shown = known.pools.live()
@@ -170,7 +178,7 @@ class Publisher:
                 objects=int(classes.objects.sum()),
                 counters=self._counters(pool),
                 classes=classes,
-                zspage_list=_zspage_table(known.rows, live, pool, classes) if zspages else None,
+                zspage_list=_listed(known.rows, live, pool, classes, zspages),
                 missed=dict(known.losses.last.missed_counts) if known.losses.last else {},
                 address=pool.address,
                 scan_ns=None if pool.scan_ns is None else ago_ns + pool.scan_ns,
@@ -186,6 +194,7 @@ class Publisher:
             health=self._health(verdicts, judge, known, ago_ns),
             pools=tuple(views),
             events=tuple(_event(record) for record in known.events),
+            events_seen=known.events_seen,
         )
 
     def judge(self, losses: LossHistory, scans: ScanLedger) -> Judge:
@@ -256,9 +265,10 @@ class Publisher:
         pages = (geometry >> 48) & 0xFFFF
         # A class of which no reading told yet: births told its pages.
         told = pools.chain_pages[pool.slot, index].astype(np.int64)
-        stale = verdict.stale[index]
-        cells = pool.slot * CLASSES_MAX + index
         scans = pools.scans
+        cells = pool.slot * CLASSES_MAX + index
+        walked = scans.zspages(cells, scans.capacity[cells])
+        stale = verdict.stale[index] & (walked >= 0)
 
         def counted(name: str, word: int) -> I64 | None:
             if pool.class_counters is None or name in self._coverage.uncounted:
@@ -270,9 +280,7 @@ class Publisher:
             size=_frozen(geometry & 0xFFFFFFFF),
             objs_per_zspage=_frozen((geometry >> 32) & 0xFFFF),
             pages_per_zspage=_frozen(np.where(pages > 0, pages, told)),
-            zspages=_frozen(
-                np.where(stale, scans.zspages(cells, scans.capacity[cells]), sums.zspages[index])
-            ),
+            zspages=_frozen(np.where(stale, walked, sums.zspages[index])),
             objects=_frozen(np.where(stale, scans.objects[cells], sums.objects[index])),
             fullness=_frozen(sums.fullness[index]),
             allocs=counted("allocs", wire.CLASS_ALLOCS),
@@ -322,9 +330,25 @@ def _flagged(state: U64, flag: np.uint64) -> Bools:
     return out
 
 
-def _zspage_table(rows: ZspageRows, live: _Live, pool: Pool, classes: ClassTable) -> ZspageTable:
-    """List a pool's live zspages by rising address."""
-    at = np.flatnonzero(live.slot == pool.slot)
+def _listed(
+    rows: ZspageRows, live: _Live, pool: Pool, classes: ClassTable, which: bool | ZspagesOf
+) -> ZspageTable | None:
+    """Return those of a pool's zspages that are to be listed, None if none of it are."""
+    if not isinstance(which, ZspagesOf):
+        at = np.flatnonzero(live.slot == pool.slot) if which else None
+    elif which.pool != pool.serial:
+        at = None
+    elif which.class_index is None:
+        at = np.flatnonzero(live.slot == pool.slot)
+    else:
+        # Classes tell rows apart better than pools do.
+        at = np.flatnonzero(live.class_index == which.class_index)
+        at = at[live.slot[at] == pool.slot]
+    return None if at is None else _zspage_table(rows, live, at, classes)
+
+
+def _zspage_table(rows: ZspageRows, live: _Live, at: I64, classes: ClassTable) -> ZspageTable:
+    """List these live zspages of a pool by rising address."""
     at = at[np.argsort(rows.address[live.rows[at]])]
     own = live.rows[at]
     pages = rows.pages[own]

@@ -30,7 +30,7 @@ from zpobs.model.rows import (
     ZspageRows,
 )
 from zpobs.model.scans import BIRTH_NS, CLASSES_MAX, ScanRounds
-from zpobs.snapshot import Kernel, Snapshot
+from zpobs.snapshot import Kernel, Snapshot, ZspagesOf
 from zpobs.wire import Words
 
 # How late a record may come, in record time, and for how many dead zspages that holds.
@@ -65,6 +65,7 @@ class ShadowModel:
         self._losses = LossHistory()
         self._rounds = ScanRounds()
         self._events: Words = np.zeros((0, wire.RECORD_WORDS), dtype=np.uint64)
+        self._events_seen = 0
         self._newest_ns = 0
         self._kernel = kernel
         self._publisher = Publisher(kernel, coverage)
@@ -162,15 +163,22 @@ class ShadowModel:
         return any(judge.wants_scan(pool) for pool in self._pools.live())
 
     def snapshot(
-        self, *, time_ns: int, mono_ns: int, zspages: bool = False, pool: str | None = None
+        self,
+        *,
+        time_ns: int,
+        mono_ns: int,
+        zspages: bool | ZspagesOf = False,
+        pool: str | None = None,
     ) -> Snapshot:
         """Return everything as of now; ``time_ns`` is wall-clock, ``mono_ns`` monotonic time.
 
-        ``zspages`` adds each pool's list of zspages; ``pool`` keeps only the
-        pools of that name or id.
+        ``zspages`` adds each pool's list of zspages, or only some zspages of one
+        pool; ``pool`` keeps only the pools of that name or id.
         """
         self._sweep()
-        known = Known(self._rows, self._pools, self._losses, self._rounds, self._events)
+        known = Known(
+            self._rows, self._pools, self._losses, self._rounds, self._events, self._events_seen
+        )
         return self._publisher.snapshot(
             known, time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
         )
@@ -399,6 +407,7 @@ class ShadowModel:
     def _take_events(self, words: Words) -> None:
         """Keep the most recent events, and act on those that change pools (they are rare)."""
         self._events = np.concatenate([self._events, words])[-EVENTS_KEPT:]
+        self._events_seen += len(words)
         control = words[_CONTROL_KINDS[wire.kinds(words)]]
         for record in control[np.argsort(control[:, wire.WORD_TIME], kind="stable")]:
             self._take_control(record)

@@ -16,7 +16,7 @@ import numpy as np
 
 from zpobs.descriptors import UNTOLD, DescriptorDump, Ints
 from zpobs.kernel.pageflags import PageFlags
-from zpobs.snapshot import PoolView, Snapshot, ZspageTable
+from zpobs.snapshot import Kernel, PoolView, Snapshot, ZspageTable
 from zpobs.views.text import ClassRow, TopState, bar, class_rows, human_bytes
 
 PART_ZSPAGES = 4096
@@ -107,17 +107,19 @@ def write_json(snapshot: Snapshot, choice: Choice, details: Details | None, out:
     out.write(_dumps(whole)[:-1] + ',"pools":[')
     for number, pool in enumerate(snapshot.pools):
         out.write("," if number else "")
-        _write_pool(pool, choice, details, out)
+        _write_pool(pool, snapshot.kernel, choice, details, out)
     out.write("]}\n")
     out.flush()
 
 
-def _write_pool(pool: PoolView, choice: Choice, details: Details | None, out: TextIO) -> None:
+def _write_pool(
+    pool: PoolView, kernel: Kernel, choice: Choice, details: Details | None, out: TextIO
+) -> None:
     table = pool.zspage_list
     if table is None or not choice.zspages:
-        out.write(_dumps(replace(pool, zspage_list=None).to_json()))
+        out.write(_dumps(replace(pool, zspage_list=None).to_json(kernel)))
         return
-    head = replace(pool, zspage_list=table.take(np.zeros(0, dtype=np.int64))).to_json()
+    head = replace(pool, zspage_list=table.take(np.zeros(0, dtype=np.int64))).to_json(kernel)
     del head["zspage_list"]
     dump = details.dumps.get(pool.id) if details else None
     if dump:
