@@ -70,13 +70,20 @@ def render(
 
     ``pool`` is the name of the only pool that the snapshot was asked for.
     """
-    lines = [*_header(snapshot), "", *_pools(snapshot, rates, pool)]
+    lines = render_pools(snapshot, rates, pool=pool)
     for each in snapshot.pools:
         lines += ["", *_classes(each, rates.get(each.id), state, snapshot.kernel.page_size)]
     if rows is not None and len(lines) > rows:
         hidden = len(lines) - rows + 1
         lines = [*lines[: rows - 1], f"({hidden} more lines: enlarge the terminal or use --pool)"]
     return [line[:columns] for line in lines]
+
+
+def render_pools(
+    snapshot: Snapshot, rates: Mapping[int, PoolRates], *, pool: str | None = None
+) -> list[str]:
+    """Return a frame without its size classes: what stays on the screen after a live view."""
+    return [*_header(snapshot), "", *_pools(snapshot, rates, pool)]
 
 
 def human_bytes(count: int) -> str:
