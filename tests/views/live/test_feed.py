@@ -105,7 +105,7 @@ class Reader:
     def end(self) -> None:
         self.ended += 1
 
-    def run(self) -> Snapshot | None:
+    def run(self) -> Scene | None:
         """Run the feed in this very thread to its end."""
         self.feed.run()
         assert self.ended == 1
@@ -130,7 +130,7 @@ def test_scenes_come_at_the_pace_and_the_duration_ends_it(source: ScriptedSource
     assert reader.at_s == [0, 2, 4, 5]
     assert [scene.rates.get(1) is not None for scene in reader.scenes] == [False, True, True, True]
     assert {scene.rates[1].allocs for scene in reader.scenes[1:]} == {10}
-    assert last is reader.scenes[-1].snapshot
+    assert last is reader.scenes[-1]
     assert source.attached == 0
     assert {scene.doing for scene in reader.scenes} == {""}
     assert {scene.pace_s for scene in reader.scenes} == {2.0}
@@ -265,7 +265,7 @@ def test_stopping_ends_with_one_more_frame(source: ScriptedSource) -> None:
     source.script = {2: reader.feed.stop}
     last = reader.run()
     assert last is not None
-    assert last.mono_ns > reader.scenes[-1].snapshot.mono_ns
+    assert last.snapshot.mono_ns > reader.scenes[-1].snapshot.mono_ns
     assert len(reader.scenes) == 2
     reader = reader_of(source)
     taken = len(source.asked)

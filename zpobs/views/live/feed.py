@@ -78,7 +78,7 @@ class Feed:
         self._activity: dict[tuple[int, int], Activity] = {}
         self._taken_s = 0.0
         self._cost_s = 0.0
-        self._last: Snapshot | None = None
+        self._last: Scene | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self.run, name="zpobs-feed", daemon=True)
 
@@ -99,8 +99,8 @@ class Feed:
         self._stopping = True
         self._rouse()
 
-    def join(self) -> Snapshot | None:
-        """Wait for the end and return the last frame, if any; raise what ended it if it failed."""
+    def join(self) -> Scene | None:
+        """Wait for the end and return the last scene, if any; raise what ended it if it failed."""
         if self._thread.ident is not None:
             self._thread.join()
         os.close(self._wake)
@@ -145,7 +145,7 @@ class Feed:
             if due_s >= end_s:
                 return
         if self._last_wanted:
-            self._last = self._taken(zspages=False)
+            self._last = self._scene(self._taken(zspages=False))
 
     @property
     def _pace_s(self) -> float:
@@ -178,20 +178,28 @@ class Feed:
         look, problem = self._look() if wanted else (None, "")
         cost_s = time.thread_time() - begin_s
         self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
-        self._last = snapshot
+        self._last = self._scene(snapshot, look=look, look_problem=problem, doing=doing)
         if wanted:
-            self._deliver(
-                Scene(
-                    snapshot=self._narrowed(snapshot),
-                    rates=self._rates,
-                    activity=dict(self._activity),
-                    look=look,
-                    look_problem=problem,
-                    pace_s=self._pace_s,
-                    doing=doing,
-                    wanted=self._options.pool,
-                )
-            )
+            self._deliver(self._last)
+
+    def _scene(
+        self,
+        snapshot: Snapshot,
+        *,
+        look: Look | None = None,
+        look_problem: str = "",
+        doing: str = "",
+    ) -> Scene:
+        return Scene(
+            snapshot=self._narrowed(snapshot),
+            rates=self._rates,
+            activity=self._activity,
+            look=look,
+            look_problem=look_problem,
+            pace_s=self._pace_s,
+            doing=doing,
+            wanted=self._options.pool,
+        )
 
     def _zspages_asked(self) -> bool | ZspagesOf:
         ask = self._ask
