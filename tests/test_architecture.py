@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "zpobs"
 MAY_IMPORT: dict[str, set[str]] = {
     "zpobs": set(),
     "zpobs.__main__": {"zpobs.cli"},
+    "zpobs.advice": set(),
     "zpobs.bpf_build": {"zpobs.bpf_files", "zpobs.errors"},
     "zpobs.bpf_files": {"zpobs.errors"},
     "zpobs.closing": set(),
@@ -43,16 +44,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.sources.witnesses",
     },
     "zpobs.model": {"zpobs.errors", "zpobs.wire", "zpobs.snapshot"},
-    "zpobs.kernel": {"zpobs.errors", "zpobs.bpf_files", "zpobs.snapshot"},
+    "zpobs.kernel": {"zpobs.advice", "zpobs.errors", "zpobs.bpf_files", "zpobs.snapshot"},
     "zpobs.sources": {"zpobs.closing", "zpobs.wire", "zpobs.errors", "zpobs.model.inputs"},
     "zpobs.loaders": {
+        "zpobs.advice",
         "zpobs.closing",
         "zpobs.kernel",
         "zpobs.errors",
         "zpobs.bpf_files",
+        "zpobs.host",
         "zpobs.wire",
     },
-    "zpobs.host": {"zpobs.errors", "zpobs.snapshot", "zpobs.sources.pools"},
+    "zpobs.host": {"zpobs.advice", "zpobs.errors", "zpobs.snapshot", "zpobs.sources.pools"},
     "zpobs.scans": {
         "zpobs.errors",
         "zpobs.host",
@@ -77,8 +80,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.wire",
     },
     # Only one part of the doctor touches the host; the rest judges what it is given.
-    "zpobs.doctor": {"zpobs.kernel"},
+    "zpobs.doctor": {"zpobs.advice", "zpobs.kernel"},
     "zpobs.doctor.gather": {
+        "zpobs.advice",
         "zpobs.bpf_files",
         "zpobs.doctor.facts",
         "zpobs.errors",

@@ -7,17 +7,22 @@ import os
 import re
 from pathlib import Path
 
+from zpobs import advice
 from zpobs.errors import EnvironmentLacksError, UsageError
 from zpobs.snapshot import owner_of
 from zpobs.sources.pools import zram_devices
 
 _ZSWAP = Path("/sys/module/zswap/parameters")
+_SYSCTL = Path("/proc/sys")
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _CAPABILITIES = {
     "CAP_SYS_ADMIN": 21,
     "CAP_SYSLOG": 34,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
+# From this kernel.perf_event_paranoid on, Debian's kernels give no perf event to CAP_PERFMON.
+_PARANOID = 3
 
 
 def capabilities() -> frozenset[str]:
@@ -27,16 +32,81 @@ def capabilities() -> frozenset[str]:
     return frozenset(name for name, bit in _CAPABILITIES.items() if effective >> bit & 1)
 
 
-def check_privilege() -> None:
-    """Raise EnvironmentLacksError unless this process may load BPF programs."""
+def check_privilege(*, scans: bool = True, kprobes: bool = False) -> None:
+    """Raise EnvironmentLacksError unless this process may load BPF programs.
+
+    ``scans`` and ``kprobes`` tell what they are for, so that no more rights are
+    named than it takes. A lack that costs a part alone is no error here.
+    """
     held = capabilities()
-    lacking = [name for name in ("CAP_SYSLOG", "CAP_PERFMON", "CAP_BPF") if name not in held]
-    if lacking and "CAP_SYS_ADMIN" not in held:
-        raise EnvironmentLacksError(
-            "loading BPF programs needs root",
-            found=f"user {os.geteuid()} without {', '.join(lacking)}",
-            hint="sudo zpobs ...",
+    if "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON"} <= held:
+        return
+    least = advice.least_rights(
+        scans=scans,
+        kprobes_restricted=kprobes and _number("kernel.perf_event_paranoid") >= _PARANOID,
+    )
+    raise EnvironmentLacksError(
+        "BPF programs may not be loaded",
+        found=f"{_user()} without {advice.joined(name for name in least if name not in held)}",
+        hint=advice.rights(least),
+    )
+
+
+def hidden_addresses() -> tuple[str, str]:
+    """Return why this process sees no kernel addresses, and what to try."""
+    if "CAP_SYSLOG" not in capabilities():
+        return (
+            f"kernel addresses are hidden from {_user()} without CAP_SYSLOG",
+            "sudo, or CAP_SYSLOG",
         )
+    if _number("kernel.kptr_restrict") >= 2:
+        return "kernel.kptr_restrict=2 hides kernel addresses from root too", advice.SHOW_ADDRESSES
+    return "no address of zs_shrinker_scan in /proc/kallsyms", "zpobs doctor"
+
+
+def scanner_hint() -> str:
+    """Return what to try where the kernel refuses the scanner: what is known to hinder it."""
+    if _lockdown() == "confidentiality":
+        return advice.NO_LOCKDOWN
+    if _read(_SYSCTL / "net/core/bpf_jit_enable") == "0":
+        return advice.COMPILE_PROGRAMS
+    return "zpobs doctor, which looks for the reason"
+
+
+def probes_hint() -> str:
+    """Return what to try where the kernel refuses every probe: what is known to hinder them."""
+    if _lockdown() == "confidentiality":
+        return advice.NO_LOCKDOWN
+    if _restricted() and "CAP_SYS_ADMIN" not in capabilities():
+        return advice.ALLOW_KPROBES
+    return f"{advice.OTHER_KERNEL}; zpobs scan needs no probe"
+
+
+def _restricted() -> bool:
+    return _number("kernel.perf_event_paranoid") >= _PARANOID
+
+
+def _user() -> str:
+    return "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+
+
+def _read(path: Path) -> str:
+    """Return what one of the host's files holds, nothing if it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _number(sysctl: str) -> int:
+    """Return a sysctl, -1 if this kernel has none or does not tell."""
+    text = _read(_SYSCTL / sysctl.replace(".", "/"))
+    return int(text) if re.fullmatch(r"-?\d+", text) else -1
+
+
+def _lockdown() -> str:
+    chosen = re.search(r"\[(\w+)\]", _read(_LOCKDOWN))
+    return chosen[1] if chosen else ""
 
 
 def pools_in_use() -> set[str]:

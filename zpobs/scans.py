@@ -10,7 +10,7 @@ import numpy as np
 
 from zpobs import wire
 from zpobs.errors import EnvironmentLacksError
-from zpobs.host import pools_in_use
+from zpobs.host import hidden_addresses, pools_in_use
 from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.pageflags import page_flags
 from zpobs.loaders.scan import load_scan
@@ -35,11 +35,8 @@ class Found:
 def open_scanner(facts: KernelFacts, size_classes: int) -> Iterator[Scanner]:
     """Load the scanner; raise EnvironmentLacksError if this host cannot run it."""
     if not facts.shrinker_at:
-        raise EnvironmentLacksError(
-            "pools cannot be found",
-            found="no address of zs_shrinker_scan in /proc/kallsyms",
-            hint="root, and kernel.kptr_restrict below 2",
-        )
+        found, hint = hidden_addresses()
+        raise EnvironmentLacksError("pools cannot be found", found=found, hint=hint)
     flags = page_flags(facts.btf)
     place = ScanPlace(
         size_classes=size_classes,

@@ -75,6 +75,7 @@ def bcc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeBpf]:
     monkeypatch.setitem(sys.modules, "bcc", types.SimpleNamespace(BPF=FakeBpf))
     monkeypatch.setenv("BCC_KERNEL_SOURCE", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr(FakeBpf, "made", [])
     monkeypatch.setattr(FakeBpf, "refused", set())
@@ -192,13 +193,15 @@ def test_maps_are_handed_over_before_anything_runs(bcc: type[FakeBpf]) -> None:
     assert bcc.made[0].closed
 
 
-def test_what_the_kernel_refuses_is_told(bcc: type[FakeBpf]) -> None:
+def test_what_the_kernel_refuses_is_told(bcc: type[FakeBpf], tmp_path: Path) -> None:
     """A refused hook is told with the verifier's last word, and the others stay attached."""
     bcc.refused.add("kretfunc__vmlinux__obj_malloc")
     attached = attach()
     ((hook, why),) = attached.failed.items()
     assert hook.function == "obj_malloc"
-    assert why == "obj_malloc: R1 has no business here"
+    log = tmp_path / "state" / "zpobs" / "verifier-obj_malloc.log"
+    assert why == f"obj_malloc: R1 has no business here (whole log in {log})"
+    assert log.read_text().startswith("0: R1=ctx()")
     assert "obj_malloc/return" not in attached.program_fds
     assert "fix_fullness_group/return" in attached.program_fds
 

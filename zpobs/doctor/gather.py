@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from zpobs import advice
 from zpobs.bpf_files import bpf_object
 from zpobs.doctor.facts import Absent, AttachTrial, HostFacts, ScanTrial, Unknown
 from zpobs.errors import EnvironmentLacksError
@@ -33,7 +34,6 @@ _SYSCTLS = (
 )
 _OBJECTS = ("scan.bpf.o", "probes.bpf.o")
 _ROOT_HINT = "sudo zpobs doctor"
-_BTF_HINT = "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
 _FORMS: tuple[AttachForm, ...] = ("fentry", "kprobe")
 _TRIAL_RING_BYTES = 1 << 20
 
@@ -101,7 +101,7 @@ def _kernel() -> KernelFacts | Absent | Unknown:
     try:
         return read_facts(read_btf())
     except FileNotFoundError as error:
-        return Absent(f"no {error.filename}", _BTF_HINT)
+        return Absent(f"no {error.filename}", advice.BTF)
     except OSError as error:
         return Unknown(f"{error.filename}: {error.strerror}", _ROOT_HINT)
     except EnvironmentLacksError as error:
@@ -113,7 +113,7 @@ def _plan(kernel: KernelFacts | Absent | Unknown) -> ProbePlan | Absent | Unknow
     if not isinstance(kernel, KernelFacts):
         return kernel
     if "zs_malloc" not in kernel.functions:
-        return Absent("zsmalloc is not in this kernel", "modprobe zsmalloc")
+        return Absent("zsmalloc is not in this kernel", advice.ZSMALLOC)
     try:
         return make_plan(kernel)
     except EnvironmentLacksError as error:

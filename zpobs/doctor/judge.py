@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from zpobs import advice
 from zpobs.doctor.facts import Absent, AttachTrial, HostFacts, ScanTrial, T, Unknown
 from zpobs.doctor.kernel_checks import (
     chosen_hooks,
@@ -21,13 +22,10 @@ from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.layout import COST, WALK_COST
 from zpobs.kernel.plan import AttachForm
 
-_NO_ZSMALLOC = "modprobe zsmalloc, or a kernel with CONFIG_ZSMALLOC"
-_NO_BTF = "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
 _LOAD = "no BPF program can be loaded: neither scans nor probes"
 _NO_FRAMES = "page frames and lengths of free lists stay unknown"
 _NO_PROBES = "no probes: no rates and no events"
-_NO_LOCKDOWN = "a boot with lockdown=integrity, or without lockdown"
-_RIGHTS = "sudo, or all of CAP_BPF, CAP_PERFMON and CAP_SYSLOG (CAP_SYS_ADMIN for page frames)"
+_RIGHTS = advice.rights(advice.least_rights(scans=True))
 _ROOT_TOLD = {
     "kernel.kptr_restrict": "who may see kernel addresses",
     "kernel.perf_event_paranoid": "who may use perf events, and so kprobes",
@@ -100,7 +98,7 @@ def _kernel(facts: HostFacts) -> Iterator[Check]:
         yield Check("kernel", "not PREEMPT_RT", "absent", "it is", costs, "another kernel")
     else:
         yield Check("kernel", "not PREEMPT_RT", "present", "spinlocks keep preemption off")
-    yield from structure_checks(facts.kernel.btf, if_none=_NO_ZSMALLOC)
+    yield from structure_checks(facts.kernel.btf, if_none=advice.ZSMALLOC)
 
 
 def _btf(facts: HostFacts) -> Iterator[Check]:
@@ -111,7 +109,7 @@ def _btf(facts: HostFacts) -> Iterator[Check]:
     yield Check("btf", "vmlinux", "present", "/sys/kernel/btf/vmlinux")
     if "zs_malloc" not in kernel.functions:
         found = "zsmalloc is neither built in nor loaded"
-        yield Check("btf", "zsmalloc", "absent", found, COST, _NO_ZSMALLOC)
+        yield Check("btf", "zsmalloc", "absent", found, COST, advice.ZSMALLOC)
     elif "zsmalloc" in facts.module_btf:
         yield Check("btf", "zsmalloc", "present", "a module, /sys/kernel/btf/zsmalloc")
     elif has_zsmalloc(kernel.btf):
@@ -130,7 +128,7 @@ def _btf(facts: HostFacts) -> Iterator[Check]:
 
 def _members_and_hooks(facts: HostFacts) -> Iterator[Check]:
     if isinstance(facts.kernel, KernelFacts):
-        yield from member_checks(facts.kernel.btf, if_none=_NO_ZSMALLOC)
+        yield from member_checks(facts.kernel.btf, if_none=advice.ZSMALLOC)
         yield from hook_checks(facts.kernel.btf, facts.kernel.functions)
 
 
@@ -172,11 +170,11 @@ def _attach(facts: HostFacts) -> Iterator[Check]:
 def _attach_hint(facts: HostFacts, form: AttachForm) -> str:
     """Return what to try where the kernel refuses a probe."""
     if facts.lockdown == "confidentiality":
-        return _NO_LOCKDOWN
+        return advice.NO_LOCKDOWN
     if form == "kprobe" and "CAP_SYS_ADMIN" not in facts.capabilities:
         # Some kernels let no one else make perf events.
-        return "sudo, or CAP_SYS_ADMIN too, or sysctl kernel.perf_event_paranoid=2"
-    return "a kernel that permits fentry programs, or one with CONFIG_KPROBES=y"
+        return advice.ALLOW_KPROBES
+    return advice.OTHER_KERNEL
 
 
 # ---- what is allowed ----------------------------------------------------------
@@ -224,7 +222,9 @@ def _lockdown(facts: HostFacts) -> Check:
         return _told("privilege", "lockdown permits BPF", state, costs=costs)
     if state == "confidentiality":
         costs = "BPF may not read kernel memory: neither scans nor probes"
-        return Check("privilege", "lockdown permits BPF", "absent", state, costs, _NO_LOCKDOWN)
+        return Check(
+            "privilege", "lockdown permits BPF", "absent", state, costs, advice.NO_LOCKDOWN
+        )
     return Check(
         "privilege", "lockdown permits BPF", "present", f"{state}: that hinders nothing here"
     )
@@ -243,12 +243,11 @@ def _sysctls(facts: HostFacts) -> Iterator[Check]:
         meaning = _ROOT_TOLD[name]
         if name == "kernel.kptr_restrict" and value == "2" and not _address_seen(facts):
             costs = "kernel addresses are hidden from root too: no scans"
-            hint = "sysctl kernel.kptr_restrict=1"
-            yield Check("sysctls", name, "absent", "2, which is too high", costs, hint)
+            found = "2, which is too high"
+            yield Check("sysctls", name, "absent", found, costs, advice.SHOW_ADDRESSES)
         elif name == "net.core.bpf_jit_enable" and value == "0":
-            hint = "sysctl net.core.bpf_jit_enable=1"
             found = "0: the scanner needs compiled programs"
-            yield Check("sysctls", name, "absent", found, WALK_COST, hint)
+            yield Check("sysctls", name, "absent", found, WALK_COST, advice.COMPILE_PROGRAMS)
         else:
             yield _told("sysctls", name, value, f"{value} ({meaning})")
 
@@ -332,7 +331,7 @@ def _memory(facts: HostFacts) -> Iterator[Check]:
     else:
         found = f"{available >> 20:,} MiB available, the ring takes {ring >> 20} MiB"
         costs = "probes may not start"
-        yield Check("memory", "for the ring", "absent", found, costs, "--ring-size 1M")
+        yield Check("memory", "for the ring", "absent", found, costs, advice.SMALLER_RING)
 
 
 def _witnesses(facts: HostFacts) -> Iterator[Check]:

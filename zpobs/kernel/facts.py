@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from zpobs import advice
 from zpobs.errors import EnvironmentLacksError
 from zpobs.kernel.btf import Btf
 from zpobs.kernel.hooks import all_hooks
@@ -50,14 +51,14 @@ def probe_kernel() -> KernelFacts:
         raise EnvironmentLacksError(
             "kernel structures cannot be located",
             found=f"no {_VMLINUX_BTF} on {release}",
-            hint="a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+            hint=advice.BTF,
         )
     facts = read_facts(read_btf())
     if "zs_malloc" not in facts.functions:
         raise EnvironmentLacksError(
             "zsmalloc is not in this kernel",
             found=f"no zs_malloc in {_KALLSYMS} on {release}",
-            hint="modprobe zsmalloc, or a kernel with CONFIG_ZSMALLOC",
+            hint=advice.ZSMALLOC,
         )
     return facts
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from zpobs import advice
 from zpobs.bpf_files import StaleObjectError
 from zpobs.errors import EnvironmentLacksError
 from zpobs.kernel.hooks import Hook
@@ -26,6 +27,15 @@ MAPS = (
 
 class ProbesRefusedError(EnvironmentLacksError):
     """The loader is all there, but the kernel lets it attach no probe; ``found`` says why."""
+
+
+def ring_too_large(ring_bytes: int) -> EnvironmentLacksError:
+    """Return the error for a ring that the kernel has no memory for."""
+    return EnvironmentLacksError(
+        "the ring of events cannot be made",
+        found=f"not enough memory for {ring_bytes >> 10:,} KiB",
+        hint=f"{advice.SMALLER_RING}, or any smaller than this",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ bcc has no BTF relocation, so every place in a kernel structure goes in as a
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import sys
@@ -17,10 +18,13 @@ from typing import Any
 
 from zpobs.bpf_files import bpf_text
 from zpobs.errors import EnvironmentLacksError
+from zpobs.host import probes_hint
 from zpobs.kernel.hooks import Hook, all_hooks
 from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
-from zpobs.loaders import MAPS, Attached, ProbesRefusedError
+from zpobs.loaders import MAPS, Attached, ProbesRefusedError, ring_too_large
+from zpobs.loaders.verifier import refusal
 
+_NO_MEMORY = os.strerror(errno.ENOMEM)
 _SOURCES = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
 
 
@@ -58,7 +62,7 @@ class BccLoader:
         raise ProbesRefusedError(
             "no probe could be attached",
             found=next(iter(failures.values()), "no hook in the plan"),
-            hint="a kernel with fentry or CONFIG_KPROBES, and root; zpobs scan needs neither",
+            hint=probes_hint(),
         )
 
 
@@ -119,6 +123,8 @@ def _compile(bpf_class: Any, plan: ProbePlan, form: AttachForm, ring_bytes: int)
         try:
             return bpf_class(text=text.encode(), cflags=_flags(plan, form, ring_bytes))
         except Exception as error:  # bcc raises bare Exception
+            if any("zs_events" in line and _NO_MEMORY in line for line in _lines(log)):
+                raise ring_too_large(ring_bytes) from error
             raise EnvironmentLacksError(
                 "bcc cannot compile the probes",
                 found=_first_error(log) or str(error),
@@ -151,7 +157,8 @@ def _attach_all(
                 for moment in hook.moments:
                     fds.update(attach(module, bpf_class, hook.function, moment))
             except Exception as error:  # bcc raises bare Exception
-                failures[hook] = f"{hook.function}: {_last_line(log) or error}"
+                told = refusal(hook.function, log.read_text(errors="replace"))
+                failures[hook] = told or f"{hook.function}: {error}"
     return fds, failures
 
 
@@ -209,10 +216,3 @@ def _lines(log: Path) -> list[str]:
 
 def _first_error(log: Path) -> str:
     return next((line for line in _lines(log) if "error:" in line), "")
-
-
-def _last_line(log: Path) -> str:
-    """Return the last line of a verifier log that says something."""
-    dull = ("processed ", "max_states", "HINT", "peak_states")
-    useful = [line for line in _lines(log) if not line.startswith(dull)]
-    return useful[-1] if useful else ""

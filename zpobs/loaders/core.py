@@ -11,11 +11,13 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from zpobs import advice
 from zpobs.bpf_files import bpf_object
 from zpobs.errors import EnvironmentLacksError
+from zpobs.host import probes_hint
 from zpobs.kernel.hooks import Hook
 from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
-from zpobs.loaders import MAPS, Attached, ProbesRefusedError
+from zpobs.loaders import MAPS, Attached, ProbesRefusedError, ring_too_large
 from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
 from zpobs.wire import POOLS_MAX
 
@@ -32,7 +34,7 @@ class CoreLoader:
             raise EnvironmentLacksError(
                 "the core loader needs the kernel's type information",
                 found=f"no {_VMLINUX_BTF}",
-                hint="a kernel built with CONFIG_DEBUG_INFO_BTF=y, or --loader bcc",
+                hint=f"{advice.BTF}, or --loader bcc",
             )
         self._path = bpf_object("probes.bpf.o")
         check_libbpf()
@@ -74,7 +76,7 @@ class CoreLoader:
         raise ProbesRefusedError(
             "no probe could be attached",
             found="; ".join(refused) or "no hook in the plan",
-            hint="a kernel with fentry or CONFIG_KPROBES, and root; zpobs scan needs neither",
+            hint=probes_hint(),
         )
 
     def _load(
@@ -88,17 +90,18 @@ class CoreLoader:
         try:
             return self._load_hooks(plan, plan.hooks, form, ring_bytes), {}
         except LibbpfError as error:
-            told = error.reason
+            if _no_ring(error):
+                raise ring_too_large(ring_bytes) from error
             # Not this or that program: the kernel wants none of the kind.
             of_the_kind = error.errno == errno.EPERM and not error.verifier
-        if of_the_kind or not sort_out:
-            return None, dict.fromkeys(plan.hooks, told)
+            if of_the_kind or not sort_out:
+                return None, dict.fromkeys(plan.hooks, error.explained())
         failed: dict[Hook, str] = {}
         for hook in plan.hooks:
             try:
                 self._load_hooks(plan, [hook], form, ring_bytes).close()
             except LibbpfError as error:
-                failed[hook] = f"{hook.function}: {error.reason}"
+                failed[hook] = f"{hook.function}: {error.explained()}"
         good = [hook for hook in plan.hooks if hook not in failed]
         return (self._load_hooks(plan, good, form, ring_bytes) if good else None), failed
 
@@ -119,6 +122,11 @@ class CoreLoader:
             loaded.close()
             raise
         return loaded
+
+
+def _no_ring(error: LibbpfError) -> bool:
+    """Tell whether it was memory for the ring that there was none of."""
+    return error.errno in (errno.ENOMEM, errno.E2BIG) and "map 'zs_events'" in error.log
 
 
 def _programs(hook: Hook, form: AttachForm) -> Iterator[tuple[str, str]]:

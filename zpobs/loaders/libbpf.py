@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,42 +18,52 @@ from typing import Any, NewType
 
 from zpobs.closing import Closing
 from zpobs.errors import EnvironmentLacksError
+from zpobs.loaders.verifier import last_useful_line, refusal
 
-# Of a line that libbpf logs, a verifier's log among them, as much of both ends is kept.
-_LINE_KEPT = 4096
+# Of a log, a verifier's within it, as much of both ends is in an error's text.
+_TEXT_KEPT = 4096
 _LOG_LINES_TOLD = 40
 _LEVEL_DEBUG = 2
-_VERIFIER_BEGIN, _VERIFIER_END = "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --"
-_VERIFIER_REASON = "Reason:"
-# What ends a verifier's log and says nothing of the reason.
-_VERIFIER_DULL = ("processed ", "max_states", "peak_states", "verification time", "stack depth")
+_VERIFIER_LOG = re.compile(
+    r"prog '([^']*)': -- BEGIN PROG LOAD LOG --\n(.*?)-- END PROG LOAD LOG --", re.DOTALL
+)
 
 Link = NewType("Link", int)
 
 
 class LibbpfError(OSError):
-    """libbpf or the kernel refused something; ``log`` is what was told about it."""
+    """libbpf or the kernel refused something; ``log`` is all that was told about it.
+
+    ``program`` and ``verifier_log`` are the program that the kernel's verifier
+    refused and what it said, both empty if it was not the verifier.
+    """
 
     def __init__(self, doing: str, code: int, log: str) -> None:
-        super().__init__(code, f"{doing}: {os.strerror(code)}" + (f"\n{log}" if log else ""))
+        told = log
+        if len(log) > 2 * _TEXT_KEPT:
+            told = f"{log[:_TEXT_KEPT]}\n[...]\n{log[-_TEXT_KEPT:]}"
+        super().__init__(code, f"{doing}: {os.strerror(code)}" + (f"\n{told}" if told else ""))
         self.log = log
+        refused = _VERIFIER_LOG.findall(log)
+        self.program: str = refused[-1][0] if refused else ""
+        self.verifier_log: str = refused[-1][1] if refused else ""
 
     @property
     def verifier(self) -> str:
-        """The verifier's last word, empty if it was not the verifier that refused."""
-        _, begun, rest = self.log.rpartition(_VERIFIER_BEGIN)
-        lines = rest.partition(_VERIFIER_END)[0].splitlines() if begun else []
-        useful = [line for line in lines if line.strip() and not line.startswith(_VERIFIER_DULL)]
-        if _VERIFIER_REASON in useful[:-1]:
-            # Newer verifiers say it in a report, with other things behind it.
-            return useful[useful.index(_VERIFIER_REASON) + 1].strip()
-        return useful[-1].strip() if useful else ""
+        """The verifier's line that says why, empty if it was not the verifier that refused."""
+        return last_useful_line(self.verifier_log)
 
     @property
     def reason(self) -> str:
-        """One line that says most: the verifier's last word, else the first that was logged."""
+        """One line that says most: the verifier's, else the first that was logged."""
         first = next(iter(self.log.splitlines()), "") or str(self.strerror).splitlines()[0]
         return self.verifier or first.removeprefix("libbpf: ")
+
+    def explained(self) -> str:
+        """Return the reason; if it is the verifier's, say of what, and keep its log in a file."""
+        if not self.verifier_log.strip():
+            return self.reason
+        return refusal(self.program, self.verifier_log) or self.reason
 
 
 class _Libbpf:
@@ -105,8 +116,6 @@ class _Libbpf:
             if length >= 0:
                 line = ctypes.string_at(made, length)
                 self._free(made)
-                if length > 2 * _LINE_KEPT:
-                    line = line[:_LINE_KEPT] + b"\n[...]\n" + line[-_LINE_KEPT:]
                 self.lines.append(line.decode("utf-8", "replace").rstrip())
         return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from zpobs.bpf_files import bpf_object
 from zpobs.errors import EnvironmentLacksError
+from zpobs.host import scanner_hint
 from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
 
 _PROGRAMS = ("scan_pool", "find_pools", "find_descriptor", "find_direct_map")
@@ -44,6 +45,6 @@ def load_scan() -> LoadedScan:
 def _refused(error: LibbpfError) -> EnvironmentLacksError:
     return EnvironmentLacksError(
         "the scanner cannot be loaded",
-        found=error.reason,
-        hint="a kernel with BTF, and root",
+        found=error.explained(),
+        hint=scanner_hint(),
     )
