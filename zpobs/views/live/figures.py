@@ -1,0 +1,156 @@
+"""Figures as short text: counts, bytes, ranges, ages, bars and sparklines of a given width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from zpobs.snapshot import Status
+from zpobs.views.live.lines import Span
+from zpobs.views.text import human_bytes
+
+UNKNOWN = "?"
+NO_RATE = "-"
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_ASCII_LEVELS = "_.:-=+*#"
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_MARKS: dict[Status, str] = {"exact": " ", "bounded": "~", "unknown": "?"}
+_ROLES: dict[Status, str] = {"exact": "good", "bounded": "warn", "unknown": "bad"}
+
+
+class Bounds(Protocol):
+    """An inclusive range, exact where both ends are equal."""
+
+    @property
+    def low(self) -> int:
+        """The least that it can be."""
+        ...
+
+    @property
+    def high(self) -> int:
+        """The most that it can be."""
+        ...
+
+
+def mark(status: Status) -> Span:
+    """Return the one character that says how far to trust a row: blank, ~ or ?."""
+    return _MARKS[status], _ROLES[status]
+
+
+def status_span(status: Status) -> Span:
+    """Return a status in words."""
+    return status, _ROLES[status]
+
+
+def count(value: float | None, width: int = 99) -> str:
+    """Return a whole number in groups of thousands, shortened where it is too wide."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:,.0f}"
+    for power, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P")):
+        for digits in (1, 0):
+            if len(text) <= width:
+                return text
+            text = f"{value / power:.{digits}f}{unit}"
+    return text
+
+
+def rate(value: float | None, width: int = 99) -> str:
+    """Return events per second, "-" if they are not known."""
+    if value is None:
+        return NO_RATE
+    return f"{value:.1f}" if 0 < value < 9.95 else count(value, width)
+
+
+def in_bytes(value: float | None, width: int = 99) -> str:
+    """Return a byte count in binary units, without decimals where it is too wide."""
+    if value is None:
+        return UNKNOWN
+    text = human_bytes(int(value))
+    if len(text) <= width:
+        return text
+    number, unit = text.split()
+    short = f"{float(number):.0f} {unit}"
+    return short if len(short) <= width else f"{float(number):.0f}{unit[:1]}"
+
+
+def bounds(value: Bounds | None, width: int = 99) -> str:
+    """Return a range of bytes: one figure if it is exact or both ends read alike."""
+    if value is None:
+        return UNKNOWN
+    low, high = human_bytes(value.low), human_bytes(value.high)
+    if value.low == value.high:
+        return in_bytes(value.low, width)
+    if low == high:
+        return f"~{high}"
+    text = _between(low, high)
+    if len(text) <= width:
+        return text
+    return f">={in_bytes(value.low, width - 2)}"
+
+
+def _between(low: str, high: str) -> str:
+    number, unit = low.split()
+    return f"{number}..{high}" if high.endswith(f" {unit}") else f"{low}..{high}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share as whole per cent, rounded down, so that 100% is all of it."""
+    return f"{int(100 * part // whole)}%" if whole > 0 else NO_RATE
+
+
+def age(seconds: float) -> str:
+    """Return a time span in its largest unit."""
+    seconds = max(seconds, 0.0)
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.1f} {unit}" if unit == "s" else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def interval(seconds: float) -> str:
+    """Return an interval as briefly as it can be said."""
+    return f"{seconds:.3g} s"
+
+
+def clock(time_ns: int, form: str) -> str:
+    """Return a wall-clock time in UTC."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime(form)
+
+
+def bar(used: float, capacity: float, cells: int, *, ascii_only: bool) -> str:
+    """Draw how full something is; full only when full, empty only when empty."""
+    share = min(max(used / capacity, 0.0), 1.0) if capacity > 0 else 0.0
+    eighths = int(share * cells * 8)
+    if ascii_only:
+        full = eighths // 8
+        partly = ":" if 0 < share < 1 and full < cells and eighths % 8 else ""
+        return ("#" * full + partly).ljust(cells, ".")
+    eighths = max(eighths, 1) if share > 0 else 0
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(cells, "░")
+
+
+def gauge(used: float, capacity: float, width: int, *, ascii_only: bool) -> str:
+    """Draw a bar with its per cent behind it."""
+    drawn = bar(used, capacity, width - 5, ascii_only=ascii_only)
+    return f"{drawn} {percent(used, capacity):>4}"
+
+
+def spark(values: Sequence[float | None], cells: int, *, ascii_only: bool) -> str:
+    """Draw the last values as one character each, ? where unknown, the newest at the right."""
+    levels = _ASCII_LEVELS if ascii_only else _LEVELS
+    last = list(values[-cells:]) if cells > 0 else []
+    most = max((value for value in last if value is not None), default=0.0)
+    text = "".join(
+        UNKNOWN
+        if value is None
+        else levels[0]
+        if value <= 0
+        # The lowest level is kept for nothing at all.
+        else levels[min(1 + int(value / most * (len(levels) - 1)), len(levels) - 1)]
+        for value in last
+    )
+    return text.rjust(cells)

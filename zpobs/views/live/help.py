@@ -1,0 +1,61 @@
+"""The help: keys from their table, what signs mean, and all that health has to say."""
+
+from __future__ import annotations
+
+from zpobs.views.live.header import all_reasons
+from zpobs.views.live.keys import KEYS, shown_keys, where
+from zpobs.views.live.lines import Line, cut, wrapped
+from zpobs.views.live.scene import Scene
+from zpobs.views.live.view import Screen
+
+_KEYS_WIDTH = 18
+
+LEGEND = (
+    ("~", "bounded: records were lost, or the class changed while it was scanned"),
+    ("?", "not known, or counted by no attached hook"),
+    ("-", "no rate yet, or nothing to tell"),
+    (">=", "at least; an age whose beginning was not seen"),
+    ("a..b", "somewhere between: what was asked for is known by the class spacing alone"),
+    ("WASTE", "pools: all bytes that the owner did not ask for"),
+    ("WASTE>=", "classes: headers, tails and free slots; rounding comes on top"),
+    ("USED", "objects by capacity; full only at 100%"),
+    ("FULLNESS", "zspages by group, emptiest first: . none, 0 to 9 tenths of them, * all"),
+    ("FREEABLE", "pages that a compaction could free now"),
+    ("ACTIVITY", "allocations and frees per second, the newest at the right"),
+    ("STATE", "of a zspage: huge, locked, isolated; ? no scan told its locks"),
+    ("FREE", "first free slot of a zspage"),
+    ("ZSPAGE", "own: the descriptor points back to its zspage; OTHER: it does not"),
+)
+FILTERS = (
+    ("text", "rows whose name, class, size, status, address or words hold it"),
+    ("waste>1m", "any column that can be sorted by, with < <= > >= = != and k m g t"),
+    ("huge locked", "zspages in these states; several words must all fit"),
+)
+
+
+def help_lines(scene: Scene, columns: int) -> list[Line]:
+    """Return all lines of the help, however many there are."""
+    health = scene.snapshot.health
+    lines: list[Line] = [(("HEALTH: ", "head"), (health.status, "head"))]
+    reasons = all_reasons(health) or ["nothing was lost or missed: every figure is as told"]
+    for reason in reasons:
+        lines += wrapped(reason.split(), columns, indent="  ")
+    lines += [(), (("KEYS", "head"),)]
+    for each in KEYS:
+        place = "" if each.screens == tuple(Screen) else f" ({where(each)})"
+        lines += _entry(shown_keys(each), each.words + place, columns, "key")
+    lines += [(), (("FILTERS", "head"),)]
+    for name, words in FILTERS:
+        lines += _entry(name, words, columns, "input")
+    lines += [(), (("SIGNS AND COLUMNS", "head"),)]
+    for name, words in LEGEND:
+        lines += _entry(name, words, columns, "title")
+    return lines
+
+
+def _entry(name: str, words: str, columns: int, role: str) -> list[Line]:
+    indent = " " * (_KEYS_WIDTH + 2)
+    first, *more = wrapped(words.split(), columns, indent=indent)
+    text = first[0][0][len(indent) :]
+    head = f"  {name:<{_KEYS_WIDTH - 1}} "
+    return [cut(((head, role), (text, "")), columns), *more]

@@ -1,0 +1,150 @@
+"""The one table of keys: the handler, the footer, the help and the manual all come from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zpobs.views.live.view import Screen
+
+
+class Action(StrEnum):
+    """What a key does."""
+
+    UP = "up"
+    DOWN = "down"
+    PAGE_UP = "page_up"
+    PAGE_DOWN = "page_down"
+    FIRST = "first"
+    LAST = "last"
+    OPEN = "open"
+    BACK = "back"
+    SORT_NEXT = "sort_next"
+    SORT_PREVIOUS = "sort_previous"
+    REVERSE = "reverse"
+    FILTER = "filter"
+    PAUSE = "pause"
+    SLOWER = "slower"
+    FASTER = "faster"
+    EVENTS = "events"
+    NEXT_POOL = "next_pool"
+    PREVIOUS_POOL = "previous_pool"
+    COPY_JSON = "copy_json"
+    COPY_CSV = "copy_csv"
+    HELP = "help"
+    QUIT = "quit"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One action and its keys, by the names that Textual has for them.
+
+    ``footer`` is its word on the last line of the screen, "" if it is not
+    there; ``rank`` says how early it leaves a narrow one. ``screens`` is
+    where it does anything.
+    """
+
+    action: Action
+    keys: tuple[str, ...]
+    words: str
+    footer: str = ""
+    rank: int = 0
+    screens: tuple[Screen, ...] = tuple(Screen)
+
+
+_SORTED = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES)
+_FILTERED = (*_SORTED, Screen.EVENTS)
+_DRILLED = (Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS, Screen.EVENTS)
+
+KEYS: tuple[Key, ...] = (
+    Key(Action.UP, ("up", "k"), "move up a row"),
+    Key(Action.DOWN, ("down", "j"), "move down a row"),
+    Key(Action.PAGE_UP, ("pageup", "ctrl+b"), "move up a page"),
+    Key(Action.PAGE_DOWN, ("pagedown", "ctrl+f"), "move down a page"),
+    Key(Action.FIRST, ("home", "g"), "go to the first row"),
+    Key(Action.LAST, ("end", "G"), "go to the last row; of the events: follow them"),
+    Key(Action.OPEN, ("enter", "right"), "open the row under the cursor", "open", 1, _SORTED),
+    Key(Action.BACK, ("escape", "backspace", "left"), "go back out", "back", 2, _DRILLED),
+    Key(
+        Action.SORT_NEXT, ("s", "greater_than_sign"), "sort by the next column", "sort", 4, _SORTED
+    ),
+    Key(
+        Action.SORT_PREVIOUS, ("S", "less_than_sign"), "sort by the column before", screens=_SORTED
+    ),
+    Key(Action.REVERSE, ("r", "I"), "turn the order round", "reverse", 7, _SORTED),
+    Key(
+        Action.FILTER,
+        ("slash",),
+        "show only some rows: enter keeps the filter, esc clears it",
+        "filter",
+        5,
+        _FILTERED,
+    ),
+    Key(Action.PAUSE, ("space",), "pause, and go on", "pause", 3),
+    Key(Action.SLOWER, ("plus", "equals_sign"), "longer interval between frames"),
+    Key(Action.FASTER, ("minus",), "shorter interval between frames"),
+    Key(Action.EVENTS, ("e",), "events, and back", "events", 6),
+    Key(Action.NEXT_POOL, ("tab",), "the next pool", "next pool", 9, (Screen.CLASSES,)),
+    Key(Action.PREVIOUS_POOL, ("shift+tab",), "the pool before", screens=(Screen.CLASSES,)),
+    Key(Action.COPY_JSON, ("c",), "copy this view, all its rows, as JSON", "copy", 8),
+    Key(Action.COPY_CSV, ("C",), "copy this view, all its rows, as CSV"),
+    Key(Action.HELP, ("question_mark", "h", "f1"), "this help, and back", "help", 0),
+    Key(Action.QUIT, ("q", "ctrl+c"), "quit", "quit", 0),
+)
+
+# Characters that terminals' libraries have names for.
+_CHARACTERS = {
+    "slash": "/",
+    "question_mark": "?",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "plus": "+",
+    "minus": "-",
+    "equals_sign": "=",
+}
+_SHOWN = _CHARACTERS | {
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "escape": "Esc",
+    "shift+tab": "Shift+Tab",
+    "ctrl+b": "Ctrl+B",
+    "ctrl+c": "Ctrl+C",
+    "ctrl+f": "Ctrl+F",
+    "f1": "F1",
+}
+_NAMED = {character: name for name, character in _CHARACTERS.items()} | {" ": "space"}
+
+
+def action_of(key: str, screen: Screen) -> Action | None:
+    """Return what a key does on a screen, None if nothing."""
+    name = _NAMED.get(key, key)
+    for each in KEYS:
+        if name in each.keys and screen in each.screens:
+            return each.action
+    return None
+
+
+def shown(key: str) -> str:
+    """Return a key as readers know it."""
+    if key in _SHOWN:
+        return _SHOWN[key]
+    return key if len(key) == 1 else key.capitalize()
+
+
+def shown_keys(entry: Key) -> str:
+    """Return all keys of an action, as readers know them."""
+    return " ".join(shown(key) for key in entry.keys)
+
+
+def where(entry: Key) -> str:
+    """Return the screens on which an action is."""
+    return "all" if entry.screens == tuple(Screen) else ", ".join(entry.screens)
+
+
+def manual() -> list[str]:
+    """Return the table of keys as lines of Markdown."""
+    lines = ["| keys | what they do | screens |", "| --- | --- | --- |"]
+    for entry in KEYS:
+        keys = " ".join(f"`{shown(key)}`" for key in entry.keys)
+        lines.append(f"| {keys} | {entry.words} | {where(entry)} |")
+    return lines

@@ -1,0 +1,90 @@
+"""Which rows a screen lists, in which order: the same for drawing, for keys and for export."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from zpobs.views.live.classes import classes_table
+from zpobs.views.live.descriptors import descriptors_table
+from zpobs.views.live.events import events_table
+from zpobs.views.live.pools import pools_table
+from zpobs.views.live.scene import Scene
+from zpobs.views.live.table import FilterError, Ints, Table, fitting, sorted_rows
+from zpobs.views.live.view import Place, Screen, ViewState
+from zpobs.views.live.zspages import zspages_table
+
+_Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table, and the rows of it that are shown, in order.
+
+    ``problem`` says why a filter was not understood; then all rows are there.
+    """
+
+    table: Table
+    order: Ints
+    problem: str = ""
+
+    def row_of(self, place: Place, *, tail: bool) -> int:
+        """Return where the cursor stands among the rows, 0 if there are none."""
+        last = max(len(self.order) - 1, 0)
+        if place.cursor is None:
+            return last if tail else 0
+        found = np.flatnonzero(self.table.ids[self.order] == place.cursor)
+        return int(found[0]) if len(found) else min(place.row, last)
+
+    def id_at(self, row: int) -> int | None:
+        """Return the identity of the row at a place, None if there is none."""
+        return int(self.table.ids[self.order[row]]) if 0 <= row < len(self.order) else None
+
+
+# The newest scenes' listings: a frozen scene always gives the same.
+_made: deque[tuple[Scene, _Key, Listing]] = deque(maxlen=4)
+
+
+def listing(scene: Scene, state: ViewState) -> Listing:
+    """Return what the present screen lists."""
+    place, text = state.place, _filter_of(state)
+    key = (
+        state.screen, state.pool, state.class_index, state.zspage,
+        place.sort, place.reverse, text, state.ascii,
+    )  # fmt: skip
+    for made_of, made_for, made in _made:
+        if made_of is scene and made_for == key:
+            return made
+    made = _listing(scene, state, text)
+    _made.append((scene, key, made))
+    return made
+
+
+def _filter_of(state: ViewState) -> str:
+    return state.place.filter if state.typing is None else state.typing
+
+
+def _listing(scene: Scene, state: ViewState, text: str) -> Listing:
+    table = table_of(scene, state)
+    order = sorted_rows(table, state.place.sort or table.sort, reverse=state.place.reverse)
+    try:
+        return Listing(table, order[fitting(table, text)[order]])
+    except FilterError as error:
+        return Listing(table, order, str(error))
+
+
+def table_of(scene: Scene, state: ViewState) -> Table:
+    """Return the present screen's table."""
+    match state.screen:
+        case Screen.POOLS:
+            return pools_table(scene, state)
+        case Screen.CLASSES:
+            return classes_table(scene, state)
+        case Screen.ZSPAGES:
+            return zspages_table(scene, state)
+        case Screen.DESCRIPTORS:
+            return descriptors_table(scene, state)
+        case Screen.EVENTS:
+            return events_table(scene, state)

@@ -1,0 +1,331 @@
+"""What a key does to what is seen, and what a new scene does: pure transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from zpobs.views.live.classes import shown_pool
+from zpobs.views.live.help import help_lines
+from zpobs.views.live.keys import Action, action_of
+from zpobs.views.live.layout import body_rows, scrolled
+from zpobs.views.live.listing import listing
+from zpobs.views.live.scene import Ask, Scene
+from zpobs.views.live.view import DEPTHS, Effect, Place, Screen, Size, ViewState
+from zpobs.views.live.zspages import listed_zspages
+
+__all__ = [
+    "Effect",
+    "Place",
+    "Screen",
+    "Size",
+    "ViewState",
+    "ask_of",
+    "followed",
+    "pressed",
+    "started",
+]
+
+INTERVALS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_FILTER_MAX = 60
+
+
+def started(
+    *,
+    interval_s: float,
+    sort: str | None = None,
+    pool: str | None = None,
+    ascii_only: bool = False,
+) -> ViewState:
+    """Return the state to begin with: the pools, or the classes of ``pool`` once there is one.
+
+    ``sort`` is the order of size classes, one of :data:`zpobs.views.live.classes.SORTS`.
+    """
+    state = ViewState(interval_s=interval_s, ascii=ascii_only, start_pool=pool)
+    return state.at(Screen.CLASSES, Place(sort=sort)) if sort else state
+
+
+def ask_of(state: ViewState) -> Ask:
+    """Return what the next scene must hold for this state."""
+    deep = state.screen in (Screen.ZSPAGES, Screen.DESCRIPTORS)
+    return Ask(
+        interval_s=state.interval_s,
+        paused=state.paused,
+        pool=state.pool if deep else None,
+        class_index=state.class_index if deep else None,
+        descriptors=state.screen == Screen.DESCRIPTORS,
+    )
+
+
+# ---- a new scene ---------------------------------------------------------------
+
+
+def followed(state: ViewState, scene: Scene) -> ViewState:
+    """Return the state for a newer scene: out of what is gone, the cursor on its row."""
+    state = _opened_at_start(state, scene)
+    gone = _gone(state, scene)
+    if gone is not None:
+        depth, message = gone
+        events = state.screen == Screen.EVENTS
+        state = replace(
+            state, depth=depth, screen=state.screen if events else depth, message=message
+        )
+    return _anchored(state, scene)
+
+
+def _opened_at_start(state: ViewState, scene: Scene) -> ViewState:
+    found = [each for each in scene.snapshot.pools if each.name == state.start_pool]
+    if not found or state.screen != Screen.POOLS:
+        return state
+    opened = _opened(state, Screen.CLASSES, found[0].id)
+    return replace(opened, pool_name=found[0].name, start_pool=None)
+
+
+def _gone(state: ViewState, scene: Scene) -> tuple[Screen, str] | None:
+    """Return the screen to fall back to and why, if what is drilled into is gone."""
+    if state.depth == Screen.POOLS:
+        return None
+    pool = shown_pool(scene, state)
+    if pool is None:
+        return Screen.POOLS, f"{state.pool_name} is gone"
+    if state.depth == Screen.CLASSES:
+        return None
+    if state.class_index not in pool.classes.index.tolist():
+        return Screen.CLASSES, f"class {state.class_index} holds no zspages any more"
+    if state.depth == Screen.DESCRIPTORS:
+        zspages = listed_zspages(scene, state)
+        if zspages is not None and state.zspage not in zspages.address:
+            return Screen.ZSPAGES, f"zspage {state.zspage:#x} was freed"
+    return None
+
+
+def _anchored(state: ViewState, scene: Scene) -> ViewState:
+    """Note where the cursor's row is now; a row that is gone leaves the cursor at its place."""
+    place = state.place
+    if place.cursor is None:
+        return state
+    rows = listing(scene, state)
+    row = rows.row_of(place, tail=False)
+    return state.at(state.screen, replace(place, row=row, cursor=rows.id_at(row)))
+
+
+# ---- keys ----------------------------------------------------------------------
+
+
+def pressed(
+    state: ViewState, key: str, scene: Scene, size: Size, *, text: str | None = None
+) -> tuple[ViewState, Effect]:
+    """Return the state after a key, and what else is to be done.
+
+    ``key`` is named as Textual names it; ``text`` is the character that it
+    types, if any, which only matters while a filter is typed.
+    """
+    if key == "ctrl+c":
+        return state, Effect.QUIT
+    state = replace(state, message="")
+    if state.typing is not None:
+        return _typed(state, key, text, scene), Effect.NONE
+    action = action_of(key, state.screen)
+    if state.help:
+        return _in_help(state, key, action, scene, size)
+    if action in _MOVES:
+        state = _moved(state, action, scene, size)
+    elif action in _CHANGES:
+        state = _CHANGES[action](state, scene)
+    return state, _EFFECTS.get(action, Effect.NONE)
+
+
+_EFFECTS: dict[Action | None, Effect] = {
+    Action.QUIT: Effect.QUIT,
+    Action.COPY_JSON: Effect.COPY_JSON,
+    Action.COPY_CSV: Effect.COPY_CSV,
+}
+# Where each movement leads, from a row among so many, with a page of so many.
+_MOVES: dict[Action | None, Callable[[int, int, int], int]] = {
+    Action.UP: lambda row, _rows, _page: row - 1,
+    Action.DOWN: lambda row, _rows, _page: row + 1,
+    Action.PAGE_UP: lambda row, _rows, page: row - page,
+    Action.PAGE_DOWN: lambda row, _rows, page: row + page,
+    Action.FIRST: lambda _row, _rows, _page: 0,
+    Action.LAST: lambda _row, rows, _page: rows - 1,
+}
+
+
+def _moved(state: ViewState, action: Action | None, scene: Scene, size: Size) -> ViewState:
+    place, rows = state.place, listing(scene, state)
+    tail = state.screen == Screen.EVENTS
+    page = max(body_rows(scene, state, size), 1)
+    last = max(len(rows.order) - 1, 0)
+    at = rows.row_of(place, tail=tail)
+    row = min(max(_MOVES[action](at, last + 1, page), 0), last)
+    # What was at first, the first row or the tail, is followed again after Home or End.
+    rest = action == (Action.LAST if tail else Action.FIRST)
+    top = scrolled(place.top, row, last + 1, page)
+    return state.at(
+        state.screen,
+        replace(place, cursor=None if rest else rows.id_at(row), row=row, top=top),
+    )
+
+
+def _in_help(
+    state: ViewState, key: str, action: Action | None, scene: Scene, size: Size
+) -> tuple[ViewState, Effect]:
+    if action == Action.QUIT:
+        return state, Effect.QUIT
+    if action in _MOVES:
+        rows = len(help_lines(scene, size.columns))
+        page = max(size.rows - 2, 1)
+        last = max(rows - page, 0)
+        top = min(max(_MOVES[action](state.help_top, last + 1, page), 0), last)
+        return replace(state, help_top=top), Effect.NONE
+    if action in (Action.HELP, Action.OPEN) or key in ("escape", "backspace", "left", "enter"):
+        return replace(state, help=False, help_top=0), Effect.NONE
+    return state, Effect.NONE
+
+
+def _typed(state: ViewState, key: str, text: str | None, scene: Scene) -> ViewState:
+    """Return the state after a key while a filter is typed."""
+    typing = state.typing or ""
+    if key == "enter":
+        kept = replace(state.place, filter=typing.strip(), top=0)
+        return _anchored(replace(state.at(state.screen, kept), typing=None), scene)
+    if key == "escape":
+        cleared = replace(state.place, filter="")
+        return _anchored(replace(state.at(state.screen, cleared), typing=None), scene)
+    if key in ("backspace", "ctrl+h"):
+        return replace(state, typing=typing[:-1])
+    if key == "ctrl+u":
+        return replace(state, typing="")
+    character = text if text is not None else key if len(key) == 1 else ""
+    if key == "space" and text is None:
+        character = " "
+    if len(character) == 1 and " " <= character <= "~" and len(typing) < _FILTER_MAX:
+        return replace(state, typing=typing + character)
+    return state
+
+
+# ---- what keys change ----------------------------------------------------------
+
+
+def _opened(state: ViewState, screen: Screen, row: int) -> ViewState:
+    """Drill into a row of the screen outside ``screen``; a fresh place but for the order."""
+    before = state.places.get(screen, Place())
+    match screen:
+        case Screen.CLASSES:
+            same, into = state.pool == row, replace(state, pool=row)
+        case Screen.ZSPAGES:
+            same, into = state.class_index == row, replace(state, class_index=row)
+        case _:
+            same, into = state.zspage == row, replace(state, zspage=row)
+    fresh = before if same else Place(sort=before.sort, reverse=before.reverse)
+    into = into.at(screen, fresh)
+    # What lies deeper belongs to another row now.
+    if not same:
+        for deeper in DEPTHS[DEPTHS.index(screen) + 1 :]:
+            old = into.places.get(deeper, Place())
+            into = into.at(deeper, Place(sort=old.sort, reverse=old.reverse))
+    return replace(into, screen=screen, depth=screen)
+
+
+def _open(state: ViewState, scene: Scene) -> ViewState:
+    rows = listing(scene, state)
+    row = rows.row_of(state.place, tail=False)
+    chosen = rows.id_at(row)
+    if chosen is None:
+        return state
+    # Coming back, the cursor is on the row that was opened.
+    state = state.at(state.screen, replace(state.place, cursor=chosen, row=row))
+    opened = _opened(state, DEPTHS[DEPTHS.index(state.screen) + 1], chosen)
+    if state.screen == Screen.POOLS:
+        name = next(each.name for each in scene.snapshot.pools if each.id == chosen)
+        return replace(opened, pool_name=name)
+    return opened
+
+
+def _back(state: ViewState, scene: Scene) -> ViewState:
+    if state.screen == Screen.EVENTS:
+        return _events(state, scene)
+    if state.screen == Screen.POOLS:
+        return state
+    outer = DEPTHS[DEPTHS.index(state.screen) - 1]
+    return _anchored(replace(state, screen=outer, depth=outer), scene)
+
+
+def _events(state: ViewState, scene: Scene) -> ViewState:
+    if state.screen == Screen.EVENTS:
+        return _anchored(replace(state, screen=state.depth), scene)
+    return replace(state, screen=Screen.EVENTS)
+
+
+def _sorted(step: int) -> Callable[[ViewState, Scene], ViewState]:
+    def change(state: ViewState, scene: Scene) -> ViewState:
+        table = listing(scene, state).table
+        names = table.sorts
+        if not names:
+            return state
+        now = state.place.sort or table.sort
+        at = names.index(now) if now in names else 0
+        name = names[(at + step) % len(names)]
+        return _anchored(state.at(state.screen, replace(state.place, sort=name)), scene)
+
+    return change
+
+
+def _reversed(state: ViewState, scene: Scene) -> ViewState:
+    place = replace(state.place, reverse=not state.place.reverse)
+    return _anchored(state.at(state.screen, place), scene)
+
+
+def _filter(state: ViewState, _: Scene) -> ViewState:
+    return replace(state, typing=state.place.filter)
+
+
+def _paused(state: ViewState, _: Scene) -> ViewState:
+    return replace(state, paused=not state.paused)
+
+
+def _slower(state: ViewState, _: Scene) -> ViewState:
+    longer = (each for each in INTERVALS_S if each > state.interval_s)
+    return replace(state, interval_s=next(longer, state.interval_s))
+
+
+def _faster(state: ViewState, _: Scene) -> ViewState:
+    shorter = (each for each in reversed(INTERVALS_S) if each < state.interval_s)
+    return replace(state, interval_s=next(shorter, state.interval_s))
+
+
+def _beside(step: int) -> Callable[[ViewState, Scene], ViewState]:
+    def change(state: ViewState, scene: Scene) -> ViewState:
+        """Go to another pool, in the order in which the screen of pools lists them."""
+        outside = replace(state, screen=Screen.POOLS, depth=Screen.POOLS)
+        rows = listing(scene, outside)
+        if not len(rows.order):
+            return state
+        here = rows.row_of(Place(cursor=state.pool), tail=False)
+        row = (here + step) % len(rows.order)
+        chosen = rows.id_at(row)
+        outside = outside.at(Screen.POOLS, replace(outside.place, cursor=chosen, row=row))
+        return _open(outside, scene)
+
+    return change
+
+
+def _help(state: ViewState, _: Scene) -> ViewState:
+    return replace(state, help=True, help_top=0)
+
+
+_CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
+    Action.OPEN: _open,
+    Action.BACK: _back,
+    Action.SORT_NEXT: _sorted(1),
+    Action.SORT_PREVIOUS: _sorted(-1),
+    Action.REVERSE: _reversed,
+    Action.FILTER: _filter,
+    Action.PAUSE: _paused,
+    Action.SLOWER: _slower,
+    Action.FASTER: _faster,
+    Action.EVENTS: _events,
+    Action.NEXT_POOL: _beside(1),
+    Action.PREVIOUS_POOL: _beside(-1),
+    Action.HELP: _help,
+}

@@ -1,0 +1,93 @@
+"""What the reader of the interactive view has chosen to see, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Screen(StrEnum):
+    """The screens; each of the first four lies in what the one before it lists."""
+
+    POOLS = "pools"
+    CLASSES = "classes"
+    ZSPAGES = "zspages"
+    DESCRIPTORS = "descriptors"
+    EVENTS = "events"
+
+
+# What is drilled into, outermost first.
+DEPTHS = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS)
+
+
+class Effect(StrEnum):
+    """What a key asks of the runtime beside another state."""
+
+    NONE = "none"
+    QUIT = "quit"
+    COPY_JSON = "json"
+    COPY_CSV = "csv"
+
+
+class Size(NamedTuple):
+    """The terminal's, in cells."""
+
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the reader is on one screen.
+
+    ``cursor`` is the identity of a row: a pool's id, a class's index, a zspage's
+    address, a descriptor's page or an event's number. None is the first row,
+    whichever that is, or the last one of the events. ``row`` is where the
+    cursor stood when it was last looked for, ``top`` the first row shown.
+    """
+
+    sort: str = ""
+    reverse: bool = False
+    filter: str = ""
+    cursor: int | None = None
+    row: int = 0
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """All that the reader has chosen.
+
+    ``pool``, ``class_index`` and ``zspage`` are what was drilled into as far as
+    ``depth``; ``screen`` is the same screen, or that of the events, which lie
+    over it. ``typing`` is a filter while it is being typed. ``start_pool``
+    names a pool to open as soon as there is one of that name.
+    """
+
+    interval_s: float
+    screen: Screen = Screen.POOLS
+    depth: Screen = Screen.POOLS
+    pool: int | None = None
+    pool_name: str = ""
+    class_index: int | None = None
+    zspage: int | None = None
+    places: Mapping[Screen, Place] = field(default_factory=lambda: MappingProxyType({}))
+    paused: bool = False
+    help: bool = False
+    help_top: int = 0
+    typing: str | None = None
+    message: str = ""
+    ascii: bool = False
+    start_pool: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the reader is on the present screen."""
+        return self.places.get(self.screen, Place())
+
+    def at(self, screen: Screen, place: Place) -> ViewState:
+        """Return the state with another place on a screen."""
+        return replace(self, places=MappingProxyType({**self.places, screen: place}))
