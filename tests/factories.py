@@ -201,7 +201,7 @@ def make_facts(like: str = "7.3", **changed: Any) -> KernelFacts:
 
 # ---- snapshots ---------------------------------------------------------------
 
-KERNEL = Kernel("7.3.0-invented", 4096, 8, "zpdesc", 12)
+KERNEL = Kernel("7.3.0-invented", 4096, 8, "zpdesc", 12, 56)
 # 2026-01-02 03:04:05 UTC.
 TIME_NS = 1_767_323_045_000_000_000
 MONO_NS = 5_000_000_000

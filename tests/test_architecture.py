@@ -77,7 +77,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.scans",
         "zpobs.snapshot",
         "zpobs.sources",
+        "zpobs.surroundings",
         "zpobs.wire",
+    },
+    "zpobs.surroundings": {
+        "zpobs.snapshot",
+        "zpobs.sources.nodes",
+        "zpobs.sources.witnesses",
     },
     # Only one part of the doctor touches the host; the rest judges what it is given.
     "zpobs.doctor": {"zpobs.advice", "zpobs.kernel"},
@@ -110,6 +116,9 @@ ONLY_IN: dict[str, set[str]] = {
     "bcc": {"zpobs.loaders.bcc"},
     "typer": {"zpobs.cli", "zpobs.commands"},
     "ctypes": {"zpobs.loaders.libbpf", "zpobs.sources.bpfmap"},
+    # What Textual paints with are Rich's styles and segments.
+    "rich": {"zpobs.views.live.app"},
+    "textual": {"zpobs.views.live.app"},
 }
 # The model opens nothing and reads no clock.
 MODEL_MAY_NOT_IMPORT = {"datetime", "io", "os", "pathlib", "select", "socket", "sys", "time"}
@@ -187,7 +196,7 @@ def test_nothing_imports_the_command_line() -> None:
 
 @pytest.mark.parametrize("foreign", ONLY_IN)
 def test_a_foreign_module_stays_in_its_place(foreign: str) -> None:
-    """bcc, typer and ctypes are each known to few modules."""
+    """bcc, typer, ctypes and the terminal library are each known to few modules."""
     importers = {
         name
         for name, tree in MODULES.items()
@@ -213,6 +222,13 @@ def test_the_model_touches_no_host(name: str) -> None:
 
 
 def test_foreign_packages_are_those_that_are_declared() -> None:
-    """Beside the standard library zpobs needs NumPy and typer, and bcc where probes are loaded."""
+    """Beside the standard library zpobs needs NumPy, typer and Textual, and bcc for some probes."""
     roots = {each.split(".")[0] for tree in MODULES.values() for each in imports(tree)}
-    assert roots - set(sys.stdlib_module_names) == {"zpobs", "numpy", "typer", "bcc"}
+    assert roots - set(sys.stdlib_module_names) == {
+        "zpobs",
+        "numpy",
+        "typer",
+        "textual",
+        "rich",
+        "bcc",
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,28 @@ from tests.factories import (
     MONO_NS,
     TIME_NS,
     UNCOUNTED,
+    ints,
     make_classes,
     make_health,
     make_pool,
     make_snapshot,
     make_zspages,
 )
+from zpobs import wire
+from zpobs.model.publish import event_of
+from zpobs.snapshot import Event
 
 JSON_DOC = Path(__file__).resolve().parent.parent / "docs" / "json.md"
 FLAGS = re.MULTILINE | re.DOTALL
 TOP_KEYS = ["schema", "time_ns", "mono_ns", "kernel", "health", "pools"]
-KERNEL_KEYS = ["release", "page_size", "chain_size", "descriptor", "fullness_groups"]
+KERNEL_KEYS = [
+    "release",
+    "page_size",
+    "chain_size",
+    "descriptor",
+    "fullness_groups",
+    "zspage_bytes",
+]
 HEALTH_KEYS = [
     "status",
     "lost",
@@ -53,7 +65,18 @@ POOL_KEYS = [
     "pages_compacted",
     "counters",
     "missed",
+    "waste",
     "classes",
+]
+WASTE_KEYS = [
+    "page_bytes",
+    "descriptor_bytes",
+    "requested_bytes",
+    "rounding_bytes",
+    "header_bytes",
+    "tail_bytes",
+    "free_slot_bytes",
+    "requested_status",
 ]
 COUNTER_KEYS = [
     "allocs",
@@ -76,6 +99,7 @@ CLASS_KEYS = [
     "status",
     "fullness",
     "counters",
+    "waste",
 ]
 CLASS_COUNTER_KEYS = ["allocs", "frees", "moves"]
 
@@ -91,6 +115,8 @@ def test_the_object_has_the_keys_of_schema_1() -> None:
     assert list(pool["counters"]) == COUNTER_KEYS
     assert [list(each) for each in pool["classes"]] == [CLASS_KEYS] * 4
     assert [list(each["counters"]) for each in pool["classes"]] == [CLASS_COUNTER_KEYS] * 4
+    assert list(pool["waste"]) == ["total_bytes", *WASTE_KEYS]
+    assert [list(each["waste"]) for each in pool["classes"]] == [WASTE_KEYS] * 4
 
 
 def test_the_object_says_what_the_snapshot_says() -> None:
@@ -120,7 +146,7 @@ def test_the_object_says_what_the_snapshot_says() -> None:
     out = make_snapshot(pool, health=health).to_json()
     assert (out["schema"], out["time_ns"], out["mono_ns"]) == (1, TIME_NS, MONO_NS)
     assert out["kernel"] == dict(
-        zip(KERNEL_KEYS, (KERNEL.release, 4096, 8, "zpdesc", 12), strict=True)
+        zip(KERNEL_KEYS, (KERNEL.release, 4096, 8, "zpdesc", 12, 56), strict=True)
     )
     values = ("bounded", 1, 2, 1, ["zs_malloc"], 3, 4, 5, ["why"])
     assert out["health"] == dict(zip(HEALTH_KEYS, values, strict=True))
@@ -142,6 +168,17 @@ def test_the_object_says_what_the_snapshot_says() -> None:
         "status": "bounded",
         "fullness": [0] * 11 + [200],
         "counters": {"allocs": 60, "frees": 40, "moves": 20},
+        "waste": {
+            "page_bytes": 200 * 3 * 4096,
+            "descriptor_bytes": 200 * 56 + 1300 * 8,
+            # Larger than what the class of 1024 bytes holds with its handle.
+            "requested_bytes": {"low": 1300 * 1017, "high": 1300 * 1736},
+            "rounding_bytes": {"low": 0, "high": 1300 * 719},
+            "header_bytes": 1300 * 8,
+            "tail_bytes": 200 * (3 * 4096 - 7 * 1744),
+            "free_slot_bytes": 100 * 1744,
+            "requested_status": "bounded",
+        },
     }
 
 
@@ -163,15 +200,15 @@ def test_figures_are_plain() -> None:
 def test_what_nobody_counts_is_null() -> None:
     """Counters without a hook are null, not zero."""
     classes = make_classes(allocs=None, frees=None, moves=None)
-    pool = make_pool(counters=UNCOUNTED, classes=classes).to_json()
+    pool = make_pool(counters=UNCOUNTED, classes=classes).to_json(KERNEL)
     assert set(pool["counters"].values()) == {None}
     assert [set(each["counters"].values()) for each in pool["classes"]] == [{None}] * 4
 
 
 def test_zspages_are_listed_only_if_asked() -> None:
     """The list of zspages is a key of its own that is absent by default."""
-    assert "zspage_list" not in make_pool().to_json()
-    listed = make_pool(zspage_list=make_zspages(), address=0xFFFF888000000A00).to_json()
+    assert "zspage_list" not in make_pool().to_json(KERNEL)
+    listed = make_pool(zspage_list=make_zspages(), address=0xFFFF888000000A00).to_json(KERNEL)
     assert list(listed) == [*POOL_KEYS, "address", "zspage_list"]
     assert listed["address"] == "0xffff888000000a00"
     assert listed["zspage_list"] == [
@@ -187,6 +224,8 @@ def test_zspages_are_listed_only_if_asked() -> None:
             "freeobj": 3,
             "locked": None,
             "isolated": None,
+            "born": True,
+            "nodes": [0, 1],
         },
         {
             "address": "0xffff888000002000",
@@ -200,6 +239,8 @@ def test_zspages_are_listed_only_if_asked() -> None:
             "freeobj": None,
             "locked": True,
             "isolated": False,
+            "born": False,
+            "nodes": None,
         },
     ]
 
@@ -236,8 +277,60 @@ def test_counters_are_all_in_the_object() -> None:
 def test_nothing_is_an_empty_array() -> None:
     """A class table without rows is an empty array, and a snapshot without pools an empty one."""
     empty = make_pool(classes=make_classes([], fullness=np.zeros((0, 12), dtype=np.int64)))
-    assert empty.to_json()["classes"] == []
+    assert empty.to_json(KERNEL)["classes"] == []
     assert make_snapshot().to_json()["pools"] == []
+
+
+def test_nodes_are_told_only_where_all_are_known() -> None:
+    """The distinct nodes of a zspage; one that is not known makes the answer unknown."""
+
+    def nodes(*told: int) -> Any:
+        table = replace(make_zspages(), nodes=ints(told))
+        return [each["nodes"] for each in table.to_json()]
+
+    assert nodes(1, 1) == [[1], None]
+    assert nodes(3, 2) == [[2, 3], None]
+    assert nodes(-1, 2) == [None, None]
+
+
+def test_rows_are_taken_with_their_frames_and_nodes() -> None:
+    """In the order given, each with what is its own."""
+    table = make_zspages()
+    turned = table.take(ints([1, 0]))
+    assert turned.to_json() == table.to_json()[::-1]
+    assert turned.nodes.tolist() == [0, 1]
+    assert table.take(ints([1])).nodes.tolist() == []
+
+
+EVENTS = [
+    (Event("pool_created", 1, 2, None, ()), {}),
+    (Event("pool_destroyed", 1, 2, None, ()), {}),
+    (Event("compact_begin", 1, 2, None, ()), {}),
+    (
+        Event("compact_end", 1, 2, None, (3, 4, 5)),
+        {"moved": 3, "freed_pages": 4, "begin_ns": 5},
+    ),
+    (
+        Event("migration", 1, 2, 0xFFFF888000001000, (3, 4, -11)),
+        {"zspage": "0xffff888000001000", "old_pfn": 3, "new_pfn": 4, "result": -11},
+    ),
+    (Event("alloc_failure", 1, 2, None, (3, -12)), {"bytes": 3, "error": -12}),
+    (Event("deferred_free", 1, 2, None, (3,)), {"begin_ns": 3}),
+]
+
+
+@pytest.mark.parametrize(("event", "told"), EVENTS)
+def test_an_events_values_have_names(event: Event, told: dict[str, Any]) -> None:
+    """Kind, time and pool, and what there is of its own."""
+    assert event.to_json() == {"kind": event.kind, "time_ns": 1, "pool": 2, **told}
+
+
+def test_every_kind_of_event_has_names() -> None:
+    """What the model makes of a record of each kind can be written."""
+    kinds = range(wire.KIND_POOL_CREATED, wire.KIND_DEFERRED_FREE + 1)
+    made = [event_of(np.array([kind, 1, 2, 3, 4, 5, 6], dtype=np.uint64)) for kind in kinds]
+    assert [event.kind for event in made] == [event.kind for event, _ in EVENTS]
+    assert [list(event.to_json())[3:] for event in made] == [list(told) for _, told in EVENTS]
 
 
 def keys(value: Any) -> Iterator[str]:

@@ -21,8 +21,9 @@ import numpy as np
 from zpobs.bpf_files import StaleObjectError
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError
-from zpobs.host import check_pool, check_privilege, pools_in_use
+from zpobs.host import check_pool, check_privilege, pools_in_use, why_no_frames
 from zpobs.kernel.facts import KernelFacts, probe_kernel
+from zpobs.kernel.layout import stores_every_page
 from zpobs.kernel.pageflags import PageFlags, page_flags
 from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
 from zpobs.loaders import Attached, LoaderName, ProbesRefusedError, make_loader
@@ -31,9 +32,11 @@ from zpobs.model.shadow import ShadowModel
 from zpobs.scans import Found, find_pools, open_scanner, walk_pools
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
+from zpobs.sources.nodes import NodeMap
 from zpobs.sources.pools import PoolRegistry, reading_of
 from zpobs.sources.ring import RECORDS_PER_READ, SLOT_BYTES, RingConsumer
 from zpobs.sources.scanner import FoundPool, Scanner
+from zpobs.surroundings import Surroundings
 from zpobs.wire import Words
 
 # The longest that places of pools that are gone stay taken, and losses untold.
@@ -90,11 +93,15 @@ class Session:
         why_no_scanner: str = "",
     ) -> None:
         self._page_flags = page_flags(facts.btf)
+        self._surroundings = Surroundings(
+            facts.page_size, stores_every_page(facts.btf), NodeMap(facts.page_size)
+        )
         self._plan = plan
         self._wishes = wishes
         self._scanner = scanner
         self._why_no_scanner = why_no_scanner
         self._unmet = pools_in_use()
+        self._names: tuple[str, ...] = ()
         self._attached: Attached | None = None
         self._ring: RingConsumer | None = None
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
@@ -193,6 +200,7 @@ class Session:
 
         ``zspages`` lists those of all pools, or only some of one pool.
         """
+        owners = self._surroundings.owners()
         # The time first: whatever happened before it is in what is read now.
         now_ns = time.monotonic_ns()
         if self._scan_each:
@@ -206,6 +214,7 @@ class Session:
             zspages=zspages,
             pool=pool,
         )
+        snapshot = self._surroundings.added_to(snapshot, owners, self._names)
         return snapshot if self.scans else self._with_unmet(snapshot, pool)
 
     def _wall_offset_ns(self) -> int:
@@ -261,10 +270,12 @@ class Session:
         """Scan into a model of its own; this session's model is left as it is."""
         scanner = self._needed_scanner()
         model = ShadowModel(self._plan.kernel, Coverage(hooks=0))
+        owners = self._surroundings.owners()
         begin_ns = time.monotonic_ns()
         found = self._find(begin_ns)
         serials = self._wanted(found.serials, pool)
         model.apply_counters(reading_of(serials, begin_ns))
+        names = [place.name for place in found.serials]
         details = walk_pools(scanner, serials, model, detail=detail)
         # A pool that went meanwhile was not scanned, whatever was read where it had been.
         again = scanner.find_pools()
@@ -275,10 +286,15 @@ class Session:
             model.apply_counters(reading_of(serials, time.monotonic_ns()))
             details = {serial: details[serial] for serial in serials.values() if detail}
         model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
+        snapshot = model.snapshot(
+            time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
+        )
+        snapshot = self._surroundings.added_to(snapshot, owners, names)
+        if scanner.vmemmap_base is None:
+            reasons = (*snapshot.health.reasons, f"page frames are unknown: {why_no_frames()}")
+            snapshot = replace(snapshot, health=replace(snapshot.health, reasons=reasons))
         return ScanResult(
-            snapshot=model.snapshot(
-                time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
-            ),
+            snapshot=snapshot,
             page_flags=self._page_flags,
             details=details,
             missing=found.missing,
@@ -345,6 +361,7 @@ class Session:
         with _not_preempted() if form == "kprobe" else contextlib.nullcontext():
             reading = self._pools.read(time.monotonic_ns())
         self._loss = reading.loss
+        self._names = tuple(pool.name for pool in reading.pools)
         self._model.apply_counters(reading)
 
     def _drain(self) -> None:
@@ -436,7 +453,7 @@ def _scanner(
     except StaleObjectError:
         raise
     except EnvironmentLacksError as error:
-        return None, f"{error.problem}: {error.found}"
+        return None, f"{error.problem}: {error.found} (try: {error.hint})"
 
 
 @contextlib.contextmanager
@@ -469,7 +486,7 @@ def _coverage(plan: ProbePlan, attached: Attached) -> Coverage:
     lacking = (*plan.missing, *attached.failed)
     unseen = [f"{hook.unseen}: {hook.function} is not attached" for hook in lacking if hook.unseen]
     if plan.vmemmap_base is None:
-        unseen.append("page frames: the base of the kernel's page descriptors was not found")
+        unseen.append(f"page frames: {why_no_frames()}")
     uncounted = {name for hook in lacking for name in hook.uncounted}
     if plan.realtime:
         # Spinlocks leave preemption on there, and who called whom on a CPU is not known.

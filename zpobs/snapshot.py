@@ -216,24 +216,24 @@ class ZspageTable:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the ``zspage_list`` array of a pool."""
-        frames = self.frames.tolist()
-        start = self.frame_start.tolist()
-        rows = zip(
-            self.address.tolist(),
-            self.class_index.tolist(),
-            self.inuse.tolist(),
-            self.fullness.tolist(),
-            self.huge.tolist(),
-            self.first_seen_ns.tolist(),
-            self.last_seen_ns.tolist(),
-            start,
-            start[1:],
-            self.freeobj.tolist(),
-            self.scanned.tolist(),
-            self.locked.tolist(),
-            self.isolated.tolist(),
-            strict=False,
+        frames, nodes, start = (
+            column.tolist() for column in (self.frames, self.nodes, self.frame_start)
         )
+        columns = (
+            self.address,
+            self.class_index,
+            self.inuse,
+            self.fullness,
+            self.huge,
+            self.first_seen_ns,
+            self.last_seen_ns,
+            self.freeobj,
+            self.scanned,
+            self.locked,
+            self.isolated,
+            self.born,
+        )
+        rows = zip(*(column.tolist() for column in columns), start[:-1], start[1:], strict=True)
         return [
             {
                 "address": f"{address:#x}",
@@ -247,6 +247,8 @@ class ZspageTable:
                 "freeobj": None if free < 0 else free,
                 "locked": locked if scanned else None,
                 "isolated": isolated if scanned else None,
+                "born": born,
+                "nodes": _distinct(nodes[begin:end]),
             }
             for (
                 address,
@@ -256,14 +258,21 @@ class ZspageTable:
                 huge,
                 first,
                 last,
-                begin,
-                end,
                 free,
                 scanned,
                 locked,
                 isolated,
+                born,
+                begin,
+                end,
             ) in rows
         ]
+
+
+def _distinct(nodes: list[int]) -> list[int] | None:
+    """Return the nodes that occur, None if one is not known or no frame is."""
+    found = sorted(set(nodes))
+    return found if found and found[0] >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ import pytest
 from tests.factories import BtfBuilder, make_btf
 from zpobs.bpf_files import bpf_text
 from zpobs.kernel.btf import Btf, Place
-from zpobs.kernel.layout import Member, constants, members, resolve, walk_members
+from zpobs.kernel.layout import (
+    Member,
+    constants,
+    members,
+    resolve,
+    stores_every_page,
+    walk_members,
+)
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # The member stands second with GET and GET_BITS, else first.
@@ -117,3 +124,16 @@ def test_constants_of_a_bit_field() -> None:
     member = Member("x", True, ())
     wanted = {"ZS_OFF_x": "4", "ZS_SHIFT_x": "5", "ZS_MASK_x": str(0x1FF)}
     assert constants(member, Place(37, 9)) == wanted
+
+
+def test_pages_of_one_value_show_in_zswaps_entries() -> None:
+    """Where an entry can hold a value, pages can be stored without an object."""
+
+    def kernel(*members: str) -> Btf:
+        made = BtfBuilder()
+        word = made.integer("unsigned long", 8)
+        made.struct("zswap_entry", 16, [(name, word, 64) for name in members])
+        return made.build()
+
+    assert stores_every_page(kernel("handle"))
+    assert not stores_every_page(kernel("handle", "value"))

@@ -45,9 +45,9 @@ def test_each_kernel_gets_the_hooks_it_has(like: str) -> None:
 
 @pytest.mark.parametrize(("like", "descriptor"), [("7.3", "zpdesc"), ("6.12", "page")])
 def test_the_kernel_is_described(like: str, descriptor: str) -> None:
-    """Release, page and chain size come from the facts, descriptor and groups from the BTF."""
+    """Release, page and chain size come from the facts, all else from the BTF."""
     plan = make_plan(make_facts(like, chain_size=6))
-    assert plan.kernel == Kernel(f"{like}.0-invented", 4096, 6, descriptor, 12)
+    assert plan.kernel == Kernel(f"{like}.0-invented", 4096, 6, descriptor, 12, 56)
     assert make_plan(make_facts(like, chain_size=None)).kernel.chain_size == 0
     assert plan.size_classes == 255
 

@@ -13,7 +13,7 @@ from tests.true_allocator import as_words
 from zpobs import wire
 from zpobs.model import CountersReading, Coverage, PoolReading, ShadowModel
 from zpobs.model.scans import BIRTH_NS
-from zpobs.snapshot import PoolView
+from zpobs.snapshot import PoolView, ZspagesOf
 
 # Of every class here.
 OBJS = 4
@@ -278,6 +278,47 @@ def test_a_scan_from_before_the_probes_is_no_base() -> None:
     # From now on probes tell of deaths, and emptiness is no news.
     model.apply(as_words([seen(300, address=OTHER, inuse=0)]))
     assert addresses(model) == [ADDRESS]
+
+
+def test_a_whole_scan_tells_the_spacing_of_classes() -> None:
+    """The size of the class below, 0 of the smallest; not before the scan has told of all."""
+    sizes = {3: 80, 7: 144, 9: 176}
+    records = [
+        mark(wire.KIND_SCAN_BEGIN, 100 + index, index, size | OBJS << 32 | 1 << 48, 0, 0)
+        for index, size in sizes.items()
+    ]
+    model = fed([created(1, 5)], records[:2])
+    assert view(model).classes.size_below.tolist() == [-1, -1]
+    model.apply(as_words([*records[2:], scanned(120, 90)]))
+    classes = view(model).classes
+    assert classes.index.tolist() == list(sizes)
+    assert classes.size_below.tolist() == [0, 80, 144]
+
+
+def test_only_some_zspages_are_listed() -> None:
+    """Those of a pool, or of one of its classes; sums are of all."""
+    model = fed(
+        [
+            created(1, 5),
+            created(2, 6),
+            state(10),
+            state(11, address=OTHER, index=8),
+            state(12, address=OTHER + 64, pool=2),
+        ]
+    )
+
+    def lists(which: bool | ZspagesOf) -> list[list[int] | None]:
+        shot = model.snapshot(time_ns=1, mono_ns=1, zspages=which)
+        assert [pool.zspages for pool in shot.pools] == [2, 1]
+        tables = [pool.zspage_list for pool in shot.pools]
+        return [None if table is None else table.address.tolist() for table in tables]
+
+    assert lists(False) == [None, None]
+    assert lists(True) == [[ADDRESS, OTHER], [OTHER + 64]]
+    assert lists(ZspagesOf(1)) == [[ADDRESS, OTHER], None]
+    assert lists(ZspagesOf(1, 8)) == [[OTHER], None]
+    assert lists(ZspagesOf(2, 8)) == [None, []]
+    assert lists(ZspagesOf(3)) == [None, None]
 
 
 def alone(mono_ns: int, *serials: int) -> CountersReading:

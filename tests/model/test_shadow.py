@@ -373,6 +373,23 @@ def test_uncounted_fields_are_none() -> None:
     assert view.counters.moves == 0
 
 
+def test_the_spacing_of_classes_is_known_from_a_creation_whose_counters_tell_all() -> None:
+    """The last class is told last: until it is there the table may have gaps."""
+    words = np.zeros((4, wire.CLASS_WORDS), dtype=np.uint64)
+    words[[0, 2], wire.CLASS_GEOMETRY] = [32 | 128 << 32 | 1 << 48, 64 | 64 << 32 | 1 << 48]
+
+    def below(created: bool) -> list[int]:
+        model = make_model()
+        told = PoolReading(1, 5, "zram0", 5, created, words, np.zeros(5, dtype=np.uint64))
+        model.apply_counters(CountersReading(50, 0, 0, 0, 0, (told,)))
+        return snapshot(model).pools[0].classes.size_below.tolist()
+
+    assert below(created=True) == [-1, -1]
+    words[3, wire.CLASS_GEOMETRY] = 4096 | 1 << 32 | 1 << 48
+    assert below(created=True) == [0, 32, 64]
+    assert below(created=False) == [-1, -1, -1]
+
+
 # -- records, events, arrays -----------------------------------------------
 
 
@@ -393,6 +410,7 @@ def test_events_are_the_newest_ones_in_signed_numbers() -> None:
     model = fed([failed] * 300 + [control(wire.KIND_COMPACT_BEGIN, 1, 30)])
     events = snapshot(model).events
     assert len(events) == shadow.EVENTS_KEPT
+    assert snapshot(model).events_seen == 301
     assert (events[0].kind, events[0].zspage, events[0].values) == (
         "migration",
         ADDRESS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.native.device import NativeDevice
 from tests.native_memory import NativeWitness
 from zpobs.session import scan_once
 from zpobs.snapshot import PoolView
+from zpobs.waste import Range, pool_waste
 
 pytestmark = pytest.mark.native
 
@@ -73,6 +75,28 @@ def test_content(kind: str, device: NativeDevice, native_witness: NativeWitness)
     device.fill(kind, 6000)
     pool = compare(device, native_witness)
     assert (pool.zspages > 0) == (kind != "constant")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_the_bytes_go(kind: str, device: NativeDevice) -> None:
+    """At rest the sum that was asked for is zram's own, within what the classes allow."""
+    device.fill(kind, 3000)
+    device.discard(100, 700)
+    (pool,) = (result := scan_once(pool=device.name)).snapshot.pools
+    stat = device.mm_stat()
+    waste = pool_waste(pool, result.snapshot.kernel)
+    assert waste.requested == Range(stat[1], stat[1])
+    assert waste.pages == stat[2]
+    told = [waste.requested.low, waste.rounding.low if waste.rounding else -1]
+    assert sum([*told, waste.headers, waste.tail, waste.free_slots]) == stat[2]
+    assert waste.wasted == Range(waste.total - stat[1], waste.total - stat[1])  # type: ignore[operator]
+    bounds = pool_waste(replace(pool, owner_figures=None), result.snapshot.kernel).requested
+    assert bounds is not None
+    assert bounds.low <= stat[1] <= bounds.high
+    # No object can be off by more than classes are apart, a huge one by a handle more.
+    gap = int((pool.classes.size - pool.classes.size_below).max()) + 8
+    assert bounds.high - bounds.low <= pool.objects * gap
+    assert (pool.classes.size_below >= 0).all()
 
 
 def test_empty_pool(device: NativeDevice, native_witness: NativeWitness) -> None:

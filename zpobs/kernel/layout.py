@@ -68,6 +68,14 @@ def resolve(btf: Btf, member: Member) -> Place | None:
     return None
 
 
+def stores_every_page(btf: Btf) -> bool:
+    """Tell whether each page that zswap counts is an object of its pool.
+
+    Where it is not, pages of one value are kept as that value, in their entries.
+    """
+    return btf.place("zswap_entry", "value") is None
+
+
 def instead(btf: Btf, member: Member) -> str:
     """Return what is done where this kernel lacks a member; empty if nothing can be."""
     other, done = _INSTEAD.get(member.name, ("", ""))

@@ -96,6 +96,7 @@ def _kernel(facts: KernelFacts) -> Kernel:
         chain_size=facts.chain_size or 0,
         descriptor="zpdesc" if facts.btf.has_struct("zpdesc") else "page",
         fullness_groups=groups or 0,
+        zspage_bytes=facts.btf.size("zspage") or 0,
     )
 
 

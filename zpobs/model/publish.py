@@ -193,7 +193,7 @@ class Publisher:
             kernel=self._kernel_of(views),
             health=self._health(verdicts, judge, known, ago_ns),
             pools=tuple(views),
-            events=tuple(_event(record) for record in known.events),
+            events=tuple(event_of(record) for record in known.events),
             events_seen=known.events_seen,
         )
 
@@ -287,7 +287,7 @@ class Publisher:
             frees=counted("frees", wire.CLASS_FREES),
             moves=counted("moves", wire.CLASS_MOVES),
             statuses=tuple(STATUSES[level] for level in verdict.levels[index].tolist()),
-            size_below=_frozen(np.full(len(index), -1, dtype=np.int64)),
+            size_below=_frozen(_sizes_below(pool, geometry)),
         )
 
     def _counters(self, pool: Pool) -> Counters:
@@ -311,6 +311,22 @@ class Publisher:
             compactions=by_pool("compactions", wire.POOL_COMPACTIONS),
             pages_freed=by_pool("pages_freed", wire.POOL_PAGES_FREED),
         )
+
+
+def _sizes_below(pool: Pool, geometry: I64) -> I64:
+    """Return the size of the class before each, -1 for all if there may be others.
+
+    All classes are known from a whole scan, and from counters that were there
+    when the pool was made: the probe tells them in rising order, the last being
+    of the last slot.
+    """
+    size = geometry & 0xFFFFFFFF
+    whole = pool.scan_ns is not None
+    if pool.created and pool.class_counters is not None:
+        whole |= bool(pool.class_counters[-1, wire.CLASS_GEOMETRY])
+    if not (whole and size.all()):
+        return np.full(len(size), -1, dtype=np.int64)
+    return np.concatenate([np.zeros(min(len(size), 1), dtype=np.int64), size[:-1]])
 
 
 def _frozen(array: I64) -> I64:
@@ -403,7 +419,8 @@ _EVENT_VALUES = {
 }
 
 
-def _event(record: Words) -> Event:
+def event_of(record: Words) -> Event:
+    """Return the event that a record tells, shape (RECORD_WORDS,)."""
     head, time_ns, subject, *values = record.tolist()
     kind = head & 0xFF
     signed = [value - (1 << 64) if value >> 63 else value for value in values]

@@ -68,10 +68,15 @@ class ClassStat:
 
 @dataclass(frozen=True, slots=True)
 class ZswapReading:
-    """Bytes that zswap's pools hold, all together, and lines that change with its use."""
+    """Bytes that zswap's pools hold, all together, and lines that change with its use.
+
+    ``stored_bytes`` are those of the pages before they were compressed, None on
+    kernels that do not tell.
+    """
 
     pool_bytes: int
     activity: tuple[str, ...]
+    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,19 @@ class Witnesses:
     zswap: ZswapReading | Absent
     vmstat: VmstatReading | Absent
     slabs: Mapping[str, SlabReading | Absent] | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """The witnesses that are owners of pools; ``zram`` is by device."""
+
+    zram: Mapping[str, ZramReading | Absent]
+    zswap: ZswapReading | Absent
+
+
+def read_owners(root: Path = Path("/")) -> Owners:
+    """Read what owners say, below ``root``; raises nothing for what is missing."""
+    return Owners(zram=_zram(root / "sys/block"), zswap=_reading(partial(_zswap, root / "proc")))
 
 
 def read_witnesses(root: Path = Path("/")) -> Witnesses:
@@ -204,6 +222,7 @@ def _zswap(proc: Path) -> ZswapReading:
     uses = _table(proc / "vmstat")
     return ZswapReading(
         pool_bytes=1024 * memory["Zswap"],
+        stored_bytes=1024 * memory["Zswapped"] if "Zswapped" in memory else None,
         activity=(
             f"{memory['Zswap']} {memory.get('Zswapped')}",
             *(f"{name} {uses.get(name)}" for name in ("zswpin", "zswpout", "zswpwb")),

@@ -1,0 +1,96 @@
+"""What the host's own files add to a snapshot: what owners say of their pools, nodes of frames.
+
+Owners are asked before and after everything else is read: what stood still
+between was so at the moment of the snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zpobs.snapshot import OwnerFigures, PoolView, Snapshot, owner_of
+from zpobs.sources.nodes import NodeMap
+from zpobs.sources.witnesses import Absent, Owners, ZramReading, ZswapReading, read_owners
+
+# What bd_stat counts written back pages in.
+_BD_UNIT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The files below ``root``, and what must be known to read them.
+
+    ``zswap_objects``: each page that this kernel's zswap counts as stored is an
+    object of its pool.
+    """
+
+    page_bytes: int
+    zswap_objects: bool
+    nodes: NodeMap
+    root: Path = Path("/")
+
+    def owners(self) -> Owners:
+        """Ask owners; to be done before a snapshot is taken."""
+        return read_owners(self.root)
+
+    def added_to(self, snapshot: Snapshot, before: Owners, names: Iterable[str]) -> Snapshot:
+        """Return a snapshot just taken with all that can be told beside it.
+
+        ``names`` are those of all pools there are, shown or not: zswap tells
+        nothing of each of several.
+        """
+        after = self.owners()
+        named = Counter(names)
+        zswaps = sum(count for name, count in named.items() if owner_of(name) == "zswap")
+        pools = []
+        for pool in snapshot.pools:
+            figures = None
+            if pool.owner == "zram" and named[pool.name] == 1:
+                figures = self._zram(before.zram.get(pool.name), after.zram.get(pool.name))
+            elif pool.owner == "zswap" and zswaps == 1:
+                figures = self._zswap(before.zswap, after.zswap)
+            pools.append(replace(self._with_nodes(pool), owner_figures=figures))
+        return replace(snapshot, pools=tuple(pools))
+
+    def _with_nodes(self, pool: PoolView) -> PoolView:
+        table = pool.zspage_list
+        if table is None:
+            return pool
+        nodes = self.nodes.nodes_of(table.frames)
+        nodes.setflags(write=False)
+        return replace(pool, zspage_list=replace(table, nodes=nodes))
+
+    def _zram(
+        self, before: ZramReading | Absent | None, after: ZramReading | Absent | None
+    ) -> OwnerFigures | None:
+        if not isinstance(before, ZramReading) or not isinstance(after, ZramReading):
+            return None
+        # Of the pages that are stored those of one value and those on a disk are no objects;
+        # those that do not compress are.
+        stored = after.mm_stat["orig_data_size"] // self.page_bytes
+        elsewhere = after.written_back * _BD_UNIT_BYTES // self.page_bytes
+        return OwnerFigures(
+            requested_bytes=after.mm_stat["compr_data_size"],
+            objects=stored - after.mm_stat["same_pages"] - elsewhere,
+            steady=before == after and not after.in_flight,
+        )
+
+    def _zswap(
+        self, before: ZswapReading | Absent, after: ZswapReading | Absent
+    ) -> OwnerFigures | None:
+        if not self.zswap_objects:
+            return None
+        if not isinstance(before, ZswapReading) or not isinstance(after, ZswapReading):
+            return None
+        if after.stored_bytes is None:
+            return None
+        # No file tells the sum of compressed sizes: memory.stat's zswap is what control groups
+        # were charged, which lags behind and leaves out what is in none.
+        return OwnerFigures(
+            requested_bytes=None,
+            objects=after.stored_bytes // self.page_bytes,
+            steady=before == after,
+        )
