@@ -58,6 +58,7 @@ OPTIONS = [
     "--pool",
     "--zspages",
     "--sort",
+    "--ascii",
     "--log",
     "--loader",
     "--attach",

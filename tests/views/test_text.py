@@ -27,7 +27,10 @@ from tests.factories import (
 )
 from zpobs.rates import PoolRates, rates
 from zpobs.snapshot import Snapshot
-from zpobs.views.text import SORTS, TopState, bar, class_rows, health_line, human_bytes, render
+from zpobs.views.live.classes import classes_table
+from zpobs.views.live.scene import Scene
+from zpobs.views.live.view import ViewState
+from zpobs.views.text import SORTS, bar, class_rows, health_line, human_bytes, render
 
 SCREENS = Path(__file__).resolve().parent.parent / "golden" / "screens"
 Frame = tuple[Snapshot, dict[int, PoolRates]]
@@ -76,15 +79,13 @@ FRAMES: dict[str, Callable[[], Frame]] = {
     each.__name__: each for each in (two_pools, bounded_pool, unknown_pool, no_pools, many_classes)
 }
 # Screen -> its frame, what the reader chose, rows and columns.
-GOLDEN: dict[str, tuple[str, TopState, int | None, int | None]] = {
-    "two-pools": ("two_pools", TopState(), None, None),
-    "two-pools-by-freeable-reversed": ("two_pools", TopState("freeable", True), None, None),
-    "bounded-pool": ("bounded_pool", TopState(), None, None),
-    "unknown-pool": ("unknown_pool", TopState(), None, None),
-    "no-pools": ("no_pools", TopState(), None, None),
-    "cut-to-24x80": ("many_classes", TopState(), 24, 80),
-    "cut-to-20x60": ("many_classes", TopState(), 20, 60),
-    "two-pools-24x80": ("two_pools", TopState(), 24, 80),
+GOLDEN: dict[str, tuple[str, str]] = {
+    "two-pools": ("two_pools", "waste"),
+    "two-pools-by-size": ("two_pools", "size"),
+    "bounded-pool": ("bounded_pool", "waste"),
+    "unknown-pool": ("unknown_pool", "waste"),
+    "no-pools": ("no_pools", "waste"),
+    "many-classes": ("many_classes", "waste"),
 }
 
 
@@ -102,14 +103,14 @@ def test_a_frame_without_pools_says_what_it_looked_for(
 ) -> None:
     """That one pool is not there says nothing of others."""
     shot = make_snapshot(health=make_health(scans=scans))
-    assert render(shot, {}, TopState(), pool=wanted)[-1] == line
+    assert render(shot, {}, pool=wanted)[-1] == line
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_screen_is_as_it_was(name: str) -> None:
     """The frame equals the golden screen, character by character."""
-    frame, state, rows, columns = GOLDEN[name]
-    lines = render(*FRAMES[frame](), state, rows=rows, columns=columns)
+    frame, sort = GOLDEN[name]
+    lines = render(*FRAMES[frame](), sort=sort)
     golden = SCREENS / f"{name}.txt"
     if os.environ.get("ZPOBS_UPDATE_GOLDEN"):
         golden.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -121,42 +122,25 @@ def test_no_golden_screen_is_left_over() -> None:
     assert {path.stem for path in SCREENS.iterdir()} == set(GOLDEN)
 
 
-@pytest.mark.parametrize("rows", [2, 20, 24, 200])
-@pytest.mark.parametrize("columns", [1, 20, 60, 80, 132])
-@pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_fits_the_terminal(name: str, rows: int, columns: int) -> None:
-    """Whatever there is to show, no line is longer than the terminal and no more lines than it."""
-    shot, per_second = FRAMES[name]()
-    whole = render(shot, per_second, TopState())
-    lines = render(shot, per_second, TopState(), rows=rows, columns=columns)
-    assert max(map(len, lines)) <= columns
-    assert len(lines) == min(rows, len(whole))
-
-
-def test_a_cut_frame_says_how_much_is_hidden() -> None:
-    """The last line of a cut frame counts the lines that are not shown."""
-    shot, per_second = many_classes()
-    whole = render(shot, per_second, TopState())
-    cut = render(shot, per_second, TopState(), rows=10)
-    assert cut[:9] == whole[:9]
-    assert cut[9].startswith(f"({len(whole) - 9} more lines")
-
-
 def test_the_main_table_fits_80_columns() -> None:
     """All columns of a usual frame are seen on a terminal of 80 columns, but for long sentences."""
     shot, per_second = two_pools()
-    table = [line for line in render(shot, per_second, TopState()) if "zram0" in line]
+    table = [line for line in render(shot, per_second) if "zram0" in line]
     assert max(map(len, table)) <= 80
 
 
 # Sort key -> class indices of LINES in that order, with the rates below.
 ORDERS = {
+    "waste": [107, 202, 62, 254],
+    "class": [62, 107, 202, 254],
+    "size": [62, 107, 202, 254],
+    "zspages": [254, 107, 62, 202],
     "pages": [254, 107, 202, 62],
-    "freeable": [107, 202, 62, 254],
     "objects": [107, 254, 62, 202],
+    "used": [254, 107, 62, 202],
+    "freeable": [107, 202, 62, 254],
     "allocs": [202, 62, 107, 254],
     "frees": [254, 107, 62, 202],
-    "size": [62, 107, 202, 254],
 }
 RATES = PoolRates(
     allocs=None,
@@ -167,8 +151,8 @@ RATES = PoolRates(
 )
 
 
-def order(state: TopState) -> list[int]:
-    return [row.index for row in class_rows(make_pool(), RATES, state)]
+def order(sort: str) -> list[int]:
+    return [row.index for row in class_rows(make_pool(), RATES, KERNEL, sort)]
 
 
 def test_every_sort_key_is_tested() -> None:
@@ -178,16 +162,20 @@ def test_every_sort_key_is_tested() -> None:
 
 @pytest.mark.parametrize("key", SORTS)
 def test_classes_come_in_the_chosen_order(key: str) -> None:
-    """The most of everything comes first but the smallest size; reverse turns it round."""
-    assert order(TopState(key)) == ORDERS[key]
-    assert order(TopState(key, reverse=True)) == ORDERS[key][::-1]
+    """The most of everything comes first but the smallest class and size."""
+    assert order(key) == ORDERS[key]
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_equals_stand_by_class_index(reverse: bool) -> None:
-    """Classes with equal figures keep their order by index, also reversed."""
+def test_the_live_view_has_the_same_columns() -> None:
+    """What --sort names is a column of both views."""
+    scene = Scene(snapshot=make_snapshot(make_pool()))
+    assert set(SORTS) <= set(classes_table(scene, ViewState(interval_s=1, pool=1)).sorts)
+
+
+def test_equals_stand_by_class_index() -> None:
+    """Classes with equal figures keep their order by index."""
     lines = [(index, 64, 4, 1, 10, 20) for index in (9, 3, 5)]
-    rows = class_rows(make_pool(lines=lines), None, TopState("pages", reverse))
+    rows = class_rows(make_pool(lines=lines), None, KERNEL, "pages")
     assert [row.index for row in rows] == [3, 5, 9]
 
 
@@ -196,20 +184,8 @@ def test_empty_classes_are_shown_while_something_happens_in_them() -> None:
     lines = [(index, 64, 4, 1, 0, 0) for index in (1, 2, 3)]
     some = replace(RATES, classes={"allocs": {1: 0.0, 2: 4.0}, "frees": {3: 1.0}})
     pool = make_pool(lines=lines)
-    assert [row.index for row in class_rows(pool, some, TopState("size"))] == [2, 3]
-    assert class_rows(pool, None, TopState()) == []
-
-
-def test_keys_cycle_through_all_columns() -> None:
-    """Stepping forward visits every sort key and comes back; stepping back undoes it."""
-    state, seen = TopState(reverse=True), []
-    for _ in SORTS:
-        seen.append(state.sort)
-        assert state.next_sort(1).next_sort(-1) == state
-        state = state.next_sort(1)
-    assert seen == list(SORTS)
-    assert state == TopState(reverse=True)
-    assert state.reversed() == TopState()
+    assert [row.index for row in class_rows(pool, some, KERNEL, "size")] == [2, 3]
+    assert class_rows(pool, None, KERNEL, "waste") == []
 
 
 @pytest.mark.parametrize(
@@ -271,4 +247,4 @@ def test_the_health_line_counts_hooks_and_losses() -> None:
 def test_the_time_is_utc() -> None:
     """The frame's time is the snapshot's wall-clock time in UTC."""
     assert TIME_NS == 1_767_323_045 * 10**9
-    assert "2026-01-02 03:04:05 UTC" in render(make_snapshot(), {}, TopState())[0]
+    assert "2026-01-02 03:04:05 UTC" in render(make_snapshot(), {})[0]

@@ -29,19 +29,34 @@ from zpobs.errors import EnvironmentLacksError
 
 
 class _Sort(StrEnum):
+    WASTE = "waste"
+    CLASS = "class"
+    SIZE = "size"
+    ZSPAGES = "zspages"
     PAGES = "pages"
-    FREEABLE = "freeable"
     OBJECTS = "objects"
+    USED = "used"
+    FREEABLE = "freeable"
     ALLOCS = "allocs"
     FREES = "frees"
-    SIZE = "size"
 
+
+_AsciiOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--ascii/--no-ascii",
+        help="Draw the live view in ASCII alone; by itself where the locale is not UTF-8.",
+    ),
+]
+_LogOption = Annotated[
+    Path | None, typer.Option(help="Also append every frame to this file as JSON (mode 0600).")
+]
 
 EXAMPLES = """\
 Examples:
 
 \b
-  zpobs top                                  live view; q quits, s sorts
+  zpobs top                                  live view; q quits, ? tells the keys
   zpobs top --once                           one frame after one interval
   zpobs top --json --interval 5 --pool zram0 one JSON object every 5 s
   zpobs top --duration 60 --log run.jsonl    text for a minute, JSON kept beside it
@@ -64,10 +79,9 @@ def top(
         bool,
         typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
     ] = False,
-    sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.PAGES,
-    log: Annotated[
-        Path | None, typer.Option(help="Also append every frame to this file as JSON (mode 0600).")
-    ] = None,
+    sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
+    ascii_only: _AsciiOption = None,
+    log: _LogOption = None,
     loader: LoaderOption = LoaderChoice.AUTO,
     attach: AttachOption = AttachChoice.AUTO,
     skip_hook: SkipHookOption = None,
@@ -77,9 +91,10 @@ def top(
 ) -> None:
     """Show pools and size classes live: from a scan at once, then from probes as well.
 
-    Where the kernel refuses probes every frame is a scan of its own: all but
-    the rates is exact then too. SIGINT and SIGTERM end the command with a last
-    frame and status 0.
+    In a terminal this is an interactive view, elsewhere frames of text follow
+    each other. Where the kernel refuses probes every frame is a scan of its
+    own: all but the rates is exact then too. SIGINT and SIGTERM end the command
+    with a last frame and status 0.
     """
     from zpobs.session import Wishes, open_session  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.views.top import StopSignal, TopOptions, run_top  # noqa: PLC0415
@@ -109,6 +124,7 @@ def top(
             log=log_file,
             sort=sort.value,
             at_once=session.scans,
+            ascii_only=ascii_only,
         )
         run_top(session, options, stop, progress)
 

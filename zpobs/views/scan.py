@@ -17,7 +17,8 @@ import numpy as np
 from zpobs.descriptors import UNTOLD, DescriptorDump, Ints
 from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Kernel, PoolView, Snapshot, ZspageTable
-from zpobs.views.text import ClassRow, TopState, bar, class_rows, human_bytes
+from zpobs.views.text import ClassRow, bar, class_rows, human_bytes, waste_lines
+from zpobs.waste import pool_waste
 
 PART_ZSPAGES = 4096
 _DESCRIPTOR_COLUMNS = (
@@ -64,8 +65,11 @@ def chosen(pool: PoolView, choice: Choice) -> Ints:
 
 
 def warnings(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return why a snapshot is not exact."""
-    return () if snapshot.health.status == "exact" else snapshot.health.reasons
+    """Return why a snapshot is not exact, and what of an exact one is not known."""
+    health = snapshot.health
+    if health.status == "exact":
+        return tuple(reason for reason in health.reasons if reason.startswith("page frames"))
+    return health.reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,7 @@ def render(snapshot: Snapshot, choice: Choice, details: Details | None) -> Itera
     for pool in snapshot.pools:
         yield ""
         if not choice.zspages:
-            yield from _classes(pool, snapshot.kernel.page_size)
+            yield from _classes(pool, snapshot.kernel)
         elif details:
             yield from _descriptors(pool, choice, details)
         else:
@@ -205,16 +209,19 @@ def _pools(snapshot: Snapshot) -> Iterator[str]:
             f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}{held:>11}{pool.pages:>11,}"
             f"{pool.zspages:>10,}{pool.objects:>11,}{compacted:>10}"
         )
+        if pool.pages:
+            waste = pool_waste(pool, snapshot.kernel)
+            yield from (f"  {line}" for line in waste_lines(waste, 78))
         if pool.kernel_pages not in (None, pool.pages):
             yield f"{'':10}the kernel counted {pool.kernel_pages:,} pages when the scan ended"
 
 
-def _classes(pool: PoolView, page_size: int) -> Iterator[str]:
-    rows = class_rows(pool, None, TopState())
+def _classes(pool: PoolView, kernel: Kernel) -> Iterator[str]:
+    rows = class_rows(pool, None, kernel, "pages")
     freeable = sum(row.freeable for row in rows)
     yield (
         f"{pool.name}: {len(rows)} size classes in use (by pages), {pool.pages:,} pages, "
-        f"{freeable:,} freeable ({human_bytes(freeable * page_size)})"
+        f"{freeable:,} freeable ({human_bytes(freeable * kernel.page_size)})"
     )
     if not rows:
         return

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zpobs.rates import PoolRates
-from zpobs.snapshot import Health, PoolView, Snapshot
+from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
+from zpobs.waste import Range, Waste, class_wasted_least, pool_waste
 
 BAR_CELLS = 5
 _UNKNOWN = "?"
@@ -24,59 +25,38 @@ class ClassRow:
     objects: int
     capacity: int
     freeable: int
+    wasted: int
     allocs: float | None
     frees: float | None
 
 
-# Column name -> sort key; most actionable first, and the order in which a key press cycles.
+# Column name -> sort key, all but class and size from most to least; the live view has the same.
 SORTS: Mapping[str, Callable[[ClassRow], float]] = {
+    "waste": lambda row: -row.wasted,
+    "class": lambda row: row.index,
+    "size": lambda row: row.size,
+    "zspages": lambda row: -row.zspages,
     "pages": lambda row: -row.pages,
-    "freeable": lambda row: -row.freeable,
     "objects": lambda row: -row.objects,
+    "used": lambda row: -row.objects / max(row.capacity, 1),
+    "freeable": lambda row: -row.freeable,
     "allocs": lambda row: -(row.allocs or 0),
     "frees": lambda row: -(row.frees or 0),
-    "size": lambda row: row.size,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TopState:
-    """What the reader has chosen to see."""
-
-    sort: str = "pages"
-    reverse: bool = False
-
-    def next_sort(self, step: int) -> TopState:
-        """Return the state with the next (or previous) column as sort key."""
-        names = list(SORTS)
-        chosen = names[(names.index(self.sort) + step) % len(names)]
-        return TopState(sort=chosen, reverse=self.reverse)
-
-    def reversed(self) -> TopState:
-        """Return the state with the order turned round."""
-        return TopState(sort=self.sort, reverse=not self.reverse)
 
 
 def render(
     snapshot: Snapshot,
     rates: Mapping[int, PoolRates],
-    state: TopState,
     *,
-    rows: int | None = None,
-    columns: int | None = None,
+    sort: str = "waste",
     pool: str | None = None,
 ) -> list[str]:
-    """Return the lines of one frame, cut to ``rows`` and ``columns`` where given.
-
-    ``pool`` is the name of the only pool that the snapshot was asked for.
-    """
+    """Return the lines of one frame; ``pool`` is the only one that the snapshot was asked for."""
     lines = render_pools(snapshot, rates, pool=pool)
     for each in snapshot.pools:
-        lines += ["", *_classes(each, rates.get(each.id), state, snapshot.kernel.page_size)]
-    if rows is not None and len(lines) > rows:
-        hidden = len(lines) - rows + 1
-        lines = [*lines[: rows - 1], f"({hidden} more lines: enlarge the terminal or use --pool)"]
-    return [line[:columns] for line in lines]
+        lines += ["", *_classes(each, rates.get(each.id), snapshot.kernel, sort)]
+    return lines
 
 
 def render_pools(
@@ -94,6 +74,38 @@ def human_bytes(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def human_range(count: Range | None) -> str:
+    """Return bounds as ``5.9..6.2 MiB``, one number if both look alike, ? for None."""
+    if count is None:
+        return _UNKNOWN
+    low, high = human_bytes(count.low), human_bytes(count.high)
+    if low == high:
+        return high
+    number, unit = low.split()
+    return f"{number if high.endswith(f' {unit}') else low}..{high}"
+
+
+def waste_lines(waste: Waste, columns: int = 80) -> list[str]:
+    """Return what bytes are there for and their sum, on as many lines as it needs."""
+    parts = [
+        f"requested {human_range(waste.requested)}",
+        f"+ rounding {human_range(waste.rounding)}",
+        f"+ headers {human_bytes(waste.headers)}",
+        f"+ tail {human_bytes(waste.tail)}",
+        f"+ free slots {human_bytes(waste.free_slots)}",
+    ]
+    if waste.descriptors is not None:
+        parts.append(f"+ descriptors {human_bytes(waste.descriptors)}")
+    parts.append(f"= {human_bytes(waste.pages if waste.total is None else waste.total)}")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 1 + len(part) <= columns:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 def bar(used: int, capacity: int, cells: int = BAR_CELLS) -> str:
@@ -166,6 +178,9 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates], wanted: str | Non
             f"{_rate(per_second.allocs if per_second else None):>9}"
             f"{_rate(per_second.frees if per_second else None):>9}{_count(counters.failures):>8}"
         )
+        if pool.pages:
+            waste = pool_waste(pool, snapshot.kernel)
+            lines += [f"  {line}" for line in waste_lines(waste, 78)]
         if counters.compactions is None and counters.migrations is None:
             continue
         lines.append(
@@ -177,12 +192,15 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates], wanted: str | Non
     return lines
 
 
-def class_rows(pool: PoolView, rates: PoolRates | None, state: TopState) -> list[ClassRow]:
+def class_rows(
+    pool: PoolView, rates: PoolRates | None, kernel: Kernel, sort: str
+) -> list[ClassRow]:
     """Return the size classes that hold zspages, in the chosen order."""
     table = pool.classes
     by_class = rates.classes if rates else {}
     allocs, frees = by_class.get("allocs", {}), by_class.get("frees", {})
     capacity, pages, freeable = table.capacity, table.pages, table.freeable_pages
+    wasted = class_wasted_least(table, kernel)
     rows = [
         ClassRow(
             index=index,
@@ -192,6 +210,7 @@ def class_rows(pool: PoolView, rates: PoolRates | None, state: TopState) -> list
             objects=int(table.objects[at]),
             capacity=int(capacity[at]),
             freeable=int(freeable[at]),
+            wasted=int(wasted[at]),
             allocs=allocs.get(index),
             frees=frees.get(index),
         )
@@ -199,18 +218,17 @@ def class_rows(pool: PoolView, rates: PoolRates | None, state: TopState) -> list
         if table.zspages[at] or allocs.get(index) or frees.get(index)
     ]
     rows.sort(key=lambda row: row.index)
-    rows.sort(key=SORTS[state.sort], reverse=state.reverse)
+    rows.sort(key=SORTS[sort])
     return rows
 
 
-def _classes(pool: PoolView, rates: PoolRates | None, state: TopState, page_size: int) -> list[str]:
-    rows = class_rows(pool, rates, state)
-    arrow = "reversed, " if state.reverse else ""
+def _classes(pool: PoolView, rates: PoolRates | None, kernel: Kernel, sort: str) -> list[str]:
+    rows = class_rows(pool, rates, kernel, sort)
     pages = sum(row.pages for row in rows)
     freeable = sum(row.freeable for row in rows)
     lines = [
-        f"{pool.name}: {len(rows)} size classes in use ({arrow}by {state.sort}), "
-        f"{pages:,} pages, {freeable:,} freeable ({human_bytes(freeable * page_size)})",
+        f"{pool.name}: {len(rows)} size classes in use (by {sort}), "
+        f"{pages:,} pages, {freeable:,} freeable ({human_bytes(freeable * kernel.page_size)})",
         f"{'CLASS':>5}{'SIZE':>6}{'ZSPAGES':>8}{'PAGES':>7}"
         f"{'OBJECTS/CAPACITY':>17} {'USED':<12}{'ALLOC/s':>8}{'FREE/s':>7}{'FREEABLE':>9}",
     ]

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import locale
 import os
 import signal
 import sys
-import termios
 import time
-import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from zpobs.rates import PoolRates, rates
 from zpobs.snapshot import Snapshot
-from zpobs.views.text import TopState, render
+from zpobs.views.source import SnapshotSource
+from zpobs.views.text import render, render_pools
 
-_HOME_AND_CLEAR = "\x1b[H\x1b[J"
-_ALTERNATE_SCREEN = "\x1b[?1049h\x1b[?25l"
-_NORMAL_SCREEN = "\x1b[?25h\x1b[?1049l"
-_KEYS_LINE = "q quit  s/S sort by next/previous column  r reverse"
+if TYPE_CHECKING:
+    from zpobs.views.live.feed import FeedOptions
+    from zpobs.views.live.scene import Scene
+    from zpobs.views.live.state import ViewState
+
+# Its font has no eighths of a cell, whatever the locale says.
+_KERNEL_CONSOLE = "linux"
 
 
-class SnapshotSource(Protocol):
-    """What ``top`` needs of a session."""
+class _LiveView(Protocol):
+    """The interactive view's entry, known here without its terminal library."""
 
-    def attach(self, progress: Callable[[str], None] = ...) -> None:
-        """Attach what probes there can be; called once."""
-        ...
-
-    def wait(self, deadline_s: float, watch: tuple[int, ...] = ()) -> bool:
-        """Feed the model until a monotonic time or until a descriptor is readable."""
-        ...
-
-    def snapshot(self, *, zspages: bool = False, pool: str | None = None) -> Snapshot:
-        """Return the present state, frozen."""
-        ...
+    def __call__(
+        self, source: SnapshotSource, state: ViewState, options: FeedOptions, *, stop: int
+    ) -> Scene | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,7 @@ class TopOptions:
     """What the command line asked for; times in seconds, ``duration_s`` None for ever.
 
     ``at_once`` shows a frame before the probes are attached: there is a scan.
+    ``ascii_only`` None leaves the choice to the locale.
     """
 
     interval_s: float
@@ -55,8 +50,9 @@ class TopOptions:
     zspages: bool = False
     pool: str | None = None
     log: TextIO | None = None
-    sort: str = "pages"
+    sort: str = "waste"
     at_once: bool = False
+    ascii_only: bool | None = None
 
 
 class StopSignal:
@@ -84,50 +80,88 @@ class StopSignal:
         os.close(self._writer)
 
 
-class _Terminal:
-    """Standard output as a screen that is redrawn in place, keys read one by one."""
-
-    def __init__(self) -> None:
-        self.keys = sys.stdin.fileno()
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[_Terminal]:
-        before = termios.tcgetattr(self.keys)
-        tty.setcbreak(self.keys)
-        sys.stdout.write(_ALTERNATE_SCREEN)
-        try:
-            yield self
-        finally:
-            sys.stdout.write(_NORMAL_SCREEN)
-            sys.stdout.flush()
-            termios.tcsetattr(self.keys, termios.TCSADRAIN, before)
-
-    def draw(self, lines: list[str]) -> None:
-        sys.stdout.write(_HOME_AND_CLEAR + "\n".join(lines))
-        sys.stdout.flush()
-
-    def size(self) -> tuple[int, int]:
-        """Return rows and columns; a serial line does not know them and says 0."""
-        size = os.get_terminal_size(sys.stdout.fileno())
-        return size.lines or 24, size.columns or 80
-
-
 def run_top(
     source: SnapshotSource,
     options: TopOptions,
     stop: StopSignal,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Show snapshots until the duration is over, a signal comes or ``q`` is pressed."""
-    interactive = not (options.as_json or options.once)
-    if interactive and sys.stdout.isatty() and sys.stdin.isatty():
-        last = _run_terminal(source, options, stop, progress)
-        _write_text(last, rates(None, last), options)
+    """Show snapshots until the duration is over, a signal comes or the reader quits."""
+    live = None if options.as_json or options.once else _live_view()
+    if live is not None:
+        _run_live(live, source, options, stop, progress)
         return
     if options.at_once and not options.once:
         _write(_take(source, options), {}, options)
     source.attach(progress)
     _run_plain(source, options, stop)
+
+
+def _live_view() -> _LiveView | None:
+    """Return the interactive view, None where plain frames must do.
+
+    Where somebody at a terminal might wonder why, standard error says it.
+    """
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return None
+    if os.environ.get("TERM", "dumb") in ("", "dumb"):
+        what = "TERM=dumb" if os.environ.get("TERM") else "TERM is not set"
+        sys.stderr.write(f"zpobs: plain frames, the terminal cannot do more: {what}\n")
+        return None
+    try:
+        # Only here: nothing else needs it, and it takes longer to load than all the rest.
+        from zpobs.views.live.app import run_live  # noqa: PLC0415
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("textual", "rich"):
+            raise
+        sys.stderr.write(
+            "zpobs: plain frames, the interactive view needs Textual 2.1 or later; "
+            f"found: {error}; try: apt-get install python3-textual\n"
+        )
+        return None
+    return run_live
+
+
+def _run_live(
+    live: _LiveView,
+    source: SnapshotSource,
+    options: TopOptions,
+    stop: StopSignal,
+    progress: Callable[[str], None],
+) -> None:
+    """Run the interactive view, and leave the pools' figures behind on the normal screen."""
+    from zpobs.views.live.feed import FeedOptions  # noqa: PLC0415 - plain frames need none of it
+    from zpobs.views.live.state import started  # noqa: PLC0415
+
+    if not options.at_once:
+        source.attach(progress)
+    ascii_only = options.ascii_only
+    state = started(
+        interval_s=options.interval_s,
+        sort=options.sort,
+        pool=options.pool,
+        ascii_only=_ascii_is_safer() if ascii_only is None else ascii_only,
+    )
+    log = options.log
+    feed = FeedOptions(
+        duration_s=options.duration_s,
+        pool=options.pool,
+        zspages=options.zspages,
+        at_once=options.at_once,
+        log=None if log is None else lambda snapshot: _write_json(snapshot, log),
+    )
+    last = live(source, state, feed, stop=stop.descriptor)
+    if last is not None:
+        sys.stdout.write(
+            "\n".join([*render_pools(last.snapshot, last.rates, pool=options.pool), ""])
+        )
+        sys.stdout.flush()
+
+
+def _ascii_is_safer() -> bool:
+    if os.environ.get("TERM") == _KERNEL_CONSOLE:
+        return True
+    return locale.getencoding().lower().replace("-", "") != "utf8"
 
 
 def _end_s(options: TopOptions, start_s: float) -> float:
@@ -161,64 +195,6 @@ def _run_plain(source: SnapshotSource, options: TopOptions, stop: StopSignal) ->
         frame = max(frame + 1, int((time.monotonic() - start_s) / options.interval_s) + 1)
 
 
-def _run_terminal(
-    source: SnapshotSource,
-    options: TopOptions,
-    stop: StopSignal,
-    progress: Callable[[str], None],
-) -> Snapshot:
-    """Redraw in place until told to end; return the last snapshot."""
-    terminal = _Terminal()
-    state = TopState(sort=options.sort)
-    shown_rates: dict[int, PoolRates] = {}
-    if not options.at_once:
-        source.attach(progress)
-    snapshot = _take(source, options)
-    with terminal.opened():
-        if options.at_once:
-            _draw(terminal, snapshot, shown_rates, state, "attaching probes", pool=options.pool)
-            source.attach()
-            # Rates count from here: nothing was counted before.
-            snapshot = source.snapshot(pool=options.pool)
-        end_s = _end_s(options, time.monotonic())
-        while True:
-            due_s = min(time.monotonic() + options.interval_s, end_s)
-            while True:
-                _draw(terminal, snapshot, shown_rates, state, _KEYS_LINE, pool=options.pool)
-                if not source.wait(due_s, (stop.descriptor, terminal.keys)):
-                    break
-                key = "" if stop.raised else os.read(terminal.keys, 1).decode(errors="replace")
-                if stop.raised or key in ("q", "Q", ""):
-                    return _take(source, options)
-                state = _pressed(state, key)
-            previous, snapshot = snapshot, _take(source, options)
-            shown_rates = rates(previous, snapshot)
-            if due_s >= end_s:
-                return snapshot
-
-
-def _draw(
-    terminal: _Terminal,
-    snapshot: Snapshot,
-    per_second: dict[int, PoolRates],
-    state: TopState,
-    last_line: str,
-    *,
-    pool: str | None,
-) -> None:
-    rows, columns = terminal.size()
-    lines = render(snapshot, per_second, state, rows=rows - 1, columns=columns, pool=pool)
-    terminal.draw([*lines, last_line[:columns]])
-
-
-def _pressed(state: TopState, key: str) -> TopState:
-    if key in ("s", ">"):
-        return state.next_sort(1)
-    if key in ("S", "<"):
-        return state.next_sort(-1)
-    return state.reversed() if key == "r" else state
-
-
 def _write(snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions) -> None:
     if options.as_json:
         _write_json(snapshot, sys.stdout)
@@ -232,6 +208,6 @@ def _write_json(snapshot: Snapshot, out: TextIO) -> None:
 
 
 def _write_text(snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions) -> None:
-    lines = render(snapshot, per_second, TopState(sort=options.sort), pool=options.pool)
+    lines = render(snapshot, per_second, sort=options.sort, pool=options.pool)
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()

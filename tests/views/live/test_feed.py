@@ -18,12 +18,14 @@ from tests.factories import (
     make_snapshot,
     make_zspages,
 )
-from zpobs.descriptors import Look
+from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError
+from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.views.live import feed as feed_module
 from zpobs.views.live.feed import ATTACHING, COST_SHARE, Feed, FeedOptions
 from zpobs.views.live.scene import HISTORY_FRAMES, Ask, Scene
+from zpobs.wire import RECORD_WORDS
 
 
 @dataclass
@@ -42,6 +44,8 @@ class ScriptedSource:
     waits: list[float] = field(default_factory=list)
     asked: list[bool | ZspagesOf] = field(default_factory=list)
     looked: list[tuple[int, int]] = field(default_factory=list)
+    look_cost_s: float = 0.0
+    pool_gone: bool = True
     attached: int = 0
     pools: set[str | None] = field(default_factory=set)
 
@@ -85,7 +89,12 @@ class ScriptedSource:
 
     def look(self, pool: int, class_index: int) -> Look | None:
         self.looked.append((pool, class_index))
-        return None
+        self.used_s += self.look_cost_s
+        if self.pool_gone:
+            return None
+        flags = PageFlags({}, {}, 0)
+        dump = descriptor_dump(np.zeros((0, RECORD_WORDS), dtype=np.uint64), flags)
+        return Look(pool, class_index, round(self.now_s * 1e9), dump, flags)
 
 
 class Reader:
@@ -199,6 +208,21 @@ def test_descriptors_are_looked_at_only_while_asked_for(source: ScriptedSource) 
         *["the pool is gone"] * 2,
         *[""] * 2,
     ]
+
+
+def test_costly_descriptors_are_read_less_often_than_frames_are_taken(
+    source: ScriptedSource,
+) -> None:
+    """Frames keep their pace and show the last reading; another class is read at once."""
+    source.look_cost_s, source.pool_gone = 0.06, False
+    reader = reader_of(source, Ask(2.0, pool=1, class_index=107, descriptors=True), duration_s=20)
+    other = Ask(2.0, pool=1, class_index=62, descriptors=True)
+    source.script = {9: lambda: reader.feed.ask(other)}
+    reader.run()
+    # 0.06 s of half the share of 1.5 %: every 8 s.
+    seen = [scene.look.seen_ns / 1e9 - 1000 for scene in reader.scenes if scene.look]
+    assert seen == [0, 0, 0, 0, 8, 8, 8, 8, 16, 17, 17, 17]
+    assert source.looked == [(1, 107)] * 3 + [(1, 62)]
 
 
 def test_why_descriptors_cannot_be_read_is_told(

@@ -78,6 +78,8 @@ class Feed:
         self._activity: dict[tuple[int, int], Activity] = {}
         self._taken_s = 0.0
         self._cost_s = 0.0
+        self._look: Look | None = None
+        self._look_due_s = 0.0
         self._last: Scene | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self.run, name="zpobs-feed", daemon=True)
@@ -148,8 +150,13 @@ class Feed:
             self._last = self._scene(self._taken(zspages=False))
 
     @property
+    def _share(self) -> float:
+        """What of a core frames may cost; while descriptors are read these have as much."""
+        return COST_SHARE / 2 if self._ask.descriptors else COST_SHARE
+
+    @property
     def _pace_s(self) -> float:
-        return max(self._ask.interval_s, self._cost_s / COST_SHARE)
+        return max(self._ask.interval_s, self._cost_s / self._share)
 
     def _answer(self) -> None:
         """Take note of what is asked for, and show at once what no earlier scene holds."""
@@ -174,10 +181,10 @@ class Feed:
             self._rates = rates(self._base, snapshot)
             self._base = snapshot
             self._remember()
-        wanted = not (self._ask.paused and in_turn)
-        look, problem = self._look() if wanted else (None, "")
         cost_s = time.thread_time() - begin_s
         self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
+        wanted = not (self._ask.paused and in_turn)
+        look, problem = self._looked() if wanted else (None, "")
         self._last = self._scene(snapshot, look=look, look_problem=problem, doing=doing)
         if wanted:
             self._deliver(self._last)
@@ -236,15 +243,25 @@ class Feed:
             pools.append(replace(pool, zspage_list=table))
         return replace(snapshot, pools=tuple(pools))
 
-    def _look(self) -> tuple[Look | None, str]:
-        """Return the descriptors that are asked for, and why there are none."""
-        ask = self._ask
+    def _looked(self) -> tuple[Look | None, str]:
+        """Return the descriptors that are asked for, and why there are none.
+
+        Where reading them costs much they are read less often than frames are taken.
+        """
+        ask, look = self._ask, self._look
+        self._look = None
         if not ask.descriptors or ask.pool is None or ask.class_index is None:
             return None, ""
-        try:
-            look = self._source.look(ask.pool, ask.class_index)
-        except EnvironmentLacksError as error:
-            return None, str(error)
+        begin_s = time.monotonic()
+        same = look is not None and (look.pool, look.class_index) == (ask.pool, ask.class_index)
+        if not same or begin_s >= self._look_due_s:
+            begin_cpu_s = time.thread_time()
+            try:
+                look = self._source.look(ask.pool, ask.class_index)
+            except EnvironmentLacksError as error:
+                return None, str(error)
+            self._look_due_s = begin_s + (time.thread_time() - begin_cpu_s) / self._share
+        self._look = look
         return look, "" if look else "the pool is gone"
 
     def _remember(self) -> None:
