@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
 	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring cpio e2fsprogs xz-utils zstd \
-	shellcheck tmux groff man-db
+	shellcheck tmux groff man-db zsh fish
 
 KERNEL ?= newest
 C_FILES = $(wildcard bpf/*.c bpf/*.h tests/*/*.c lab/*.c)
@@ -54,6 +54,10 @@ bench: setup ## Speed of start, scan, ring and model, each beside what it is mea
 	$(PYTHON) -m bench.start
 	$(PYTHON) -m bench.scan
 	$(PYTHON) -m bench.consume
+
+.PHONY: man
+man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1
+	@$(PYTHON) -m zpobs.man_build build/man
 
 .PHONY: kernels
 kernels: setup ## List the kernels that the lab can boot

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from zpobs.commands import doctor, scan, top, verify
-from zpobs.errors import EXIT_BUG, EnvironmentLacksError, ZpobsError
+from zpobs.commands import completion, doctor, scan, top, verify
+from zpobs.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_ENVIRONMENT,
+    EXIT_FINDING,
+    EXIT_OK,
+    EXIT_USAGE,
+    EnvironmentLacksError,
+    ZpobsError,
+)
+
+# What may run out anywhere, and what to try.
+_LACKING = {
+    errno.ENOMEM: "more memory, or --ring-size 1M",
+    errno.EMFILE: "ulimit -n 1024",
+    errno.ENFILE: "sysctl fs.file-max",
+}
+
+STATUSES = {
+    EXIT_OK: "well",
+    EXIT_FINDING: "a difference or a finding",
+    EXIT_USAGE: "usage",
+    EXIT_ENVIRONMENT: "the environment lacks something",
+    EXIT_BAD_INPUT: "bad input file",
+    EXIT_BUG: "a bug of ours",
+}
 
 app = typer.Typer(
     name="zpobs",
     help="Live, exact observability of the Linux zsmalloc allocator (zram, zswap) through eBPF.",
-    epilog="Exit status: 0 well, 1 a difference or a finding, 2 usage, 3 the environment lacks "
-    "something, 4 bad input file, 70 a bug of ours.",
+    epilog=f"Exit status: {', '.join(f'{status} {what}' for status, what in STATUSES.items())}.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -55,6 +80,7 @@ app.command(epilog=top.EXAMPLES)(top.top)
 app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=completion.EXAMPLES)(completion.completion)
 
 
 def main() -> None:
@@ -67,11 +93,29 @@ def main() -> None:
             raise EnvironmentLacksError(
                 "cannot write the output", found="standard output is closed", hint="> /dev/null"
             )
-        app(standalone_mode=True)
+        if completion.VARIABLE in os.environ:
+            completion.enable_answers()
+        app(prog_name=completion.PROGRAM, standalone_mode=True)
     except ZpobsError as error:
         sys.stderr.write(f"zpobs: {error}\n")
         sys.exit(error.exit_status)
+    except (MemoryError, OSError) as error:
+        lacking = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+        if lacking not in _LACKING:
+            _die_of_a_bug()
+        sys.stderr.write(f"zpobs: {_lacks(lacking)}\n")
+        sys.exit(EXIT_ENVIRONMENT)
     except Exception:
-        traceback.print_exc()
-        sys.stderr.write("zpobs: this is a bug in zpobs; please report the lines above\n")
-        sys.exit(EXIT_BUG)
+        _die_of_a_bug()
+
+
+def _lacks(number: int) -> EnvironmentLacksError:
+    return EnvironmentLacksError(
+        "the host has not enough for this", found=os.strerror(number), hint=_LACKING[number]
+    )
+
+
+def _die_of_a_bug() -> NoReturn:
+    traceback.print_exc()
+    sys.stderr.write("zpobs: this is a bug in zpobs; please report the lines above\n")
+    sys.exit(EXIT_BUG)

@@ -64,6 +64,13 @@ def hidden_addresses() -> tuple[str, str]:
     return "no address of zs_shrinker_scan in /proc/kallsyms", "zpobs doctor"
 
 
+def why_no_frames() -> str:
+    """Return why page frames are not known where the scanner could not locate them."""
+    if "CAP_SYS_ADMIN" not in capabilities():
+        return f"they need CAP_SYS_ADMIN, which {_user()} lacks"
+    return "the base of the kernel's page descriptors was not found"
+
+
 def scanner_hint() -> str:
     """Return what to try where the kernel refuses the scanner: what is known to hinder it."""
     if _lockdown() == "confidentiality":

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,7 +55,22 @@ RescanOption = Annotated[
     float,
     typer.Option(min=0, help="Seconds between scans that repair the model, 0: only after loss."),
 ]
-PoolOption = Annotated[str | None, typer.Option(help="Only the pool of this name, such as zram0.")]
+
+
+def _pool_names(incomplete: str) -> list[str]:
+    """Return the pools that this host may have, to complete a name that was begun."""
+    # No more than names: who waits for a completion waits for no import.
+    return sorted(
+        path.name
+        for path in Path("/sys/block").glob("zram[0-9]*")
+        if path.name.startswith(incomplete)
+    )
+
+
+PoolOption = Annotated[
+    str | None,
+    typer.Option(help="Only the pool of this name, such as zram0.", autocompletion=_pool_names),
+]
 
 
 def progress(what: str) -> None:
