@@ -11,10 +11,10 @@ import numpy as np
 from zpobs.snapshot import PoolView
 from zpobs.views.live.cells import floats, number
 from zpobs.views.live.figures import (
+    at_least,
     bounds,
     count,
     gauge,
-    in_bytes,
     mark,
     rate,
     spark,
@@ -22,14 +22,11 @@ from zpobs.views.live.figures import (
 )
 from zpobs.views.live.lines import Span
 from zpobs.views.live.scene import Activity, Scene
-from zpobs.views.live.table import Bools, Column, Ints, Table, Values
+from zpobs.views.live.table import Bools, Column, Ints, Table, Values, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.views.scan import shares
 from zpobs.waste import Waste, class_waste, class_wasted_least
 
-SORTS = (
-    "waste", "class", "size", "zspages", "pages", "objects", "used", "freeable", "allocs", "frees",
-)  # fmt: skip
 _NO_ACTIVITY = Activity(())
 
 
@@ -43,7 +40,7 @@ def classes_table(scene: Scene, state: ViewState) -> Table:
     pool = shown_pool(scene, state)
     if pool is None:
         empty = np.zeros(0, dtype=np.int64)
-        return Table(empty, (), "waste", lambda _: empty != 0, lambda _: {}, "this pool is gone")
+        return Table(empty, (), "waste", lambda _: empty != 0, lambda _: [], "this pool is gone")
     return _Classes(scene, pool, ascii_only=state.ascii).table()
 
 
@@ -71,7 +68,7 @@ class _Classes:
             Column("mark", "", 1, lambda row, _: mark(statuses[row])),
             self._number("class", "CLASS", 5, table.index, rank=0, rising=True),
             self._number("size", "SIZE", 5, table.size, rank=0, rising=True),
-            self._number("zspages", "ZSPAGES", 8, table.zspages, rank=3),
+            self._number("zspages", "ZSPAGES", 7, table.zspages, rank=3),
             self._number("pages", "PAGES", 8, table.pages, rank=10),
             self._number("objects", "OBJECTS", 9, table.objects, rank=8),
             self._number("capacity", "CAPACITY", 9, table.capacity, rank=9),
@@ -87,7 +84,9 @@ class _Classes:
             Column("status", "STATUS", 7, lambda row, _: status_span(statuses[row]), None, 13),
         )
         nothing = f"{self._pool.name} holds nothing: no size class is in use"
-        return Table(table.index[shown], columns, "waste", self._fits, self._record, nothing)
+        return Table(
+            table.index[shown], columns, "waste", self._fits, records_of(self._record), nothing
+        )
 
     @property
     def _groups(self) -> int:
@@ -104,7 +103,7 @@ class _Classes:
 
     def _sure_waste(self) -> Column:
         least = class_wasted_least(self._classes, self._kernel)[self._shown]
-        return number("waste", "WASTE>=", 9, least, in_bytes, rank=0)
+        return number("waste", "WASTE>=", 9, least, at_least, rank=0)
 
     def _used(self) -> Values:
         used = self._classes.objects / np.maximum(self._classes.capacity, 1)

@@ -10,7 +10,7 @@ from zpobs.descriptors import UNTOLD, Look
 from zpobs.views.live.figures import UNKNOWN, age
 from zpobs.views.live.lines import Line, Part, Span, joined
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.table import Bools, Column, Table
+from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.views.live.zspages import listed_zspages
 
@@ -52,9 +52,8 @@ def descriptors_table(scene: Scene, state: ViewState) -> Table:
         found = nodes.get(rows[row]["pfn"], -1)
         return UNKNOWN if found < 0 else str(found), ""
 
-    def flags(row: int, width: int) -> Span:
-        text = ",".join(rows[row]["flags"]) or "-"
-        return (text if len(text) <= width else text[: max(width - 2, 0)] + ".."), ""
+    def flags(row: int, _: int) -> Span:
+        return ",".join(rows[row]["flags"]) or "-", ""
 
     huge = bool(rows) and "handle" in rows[0]
     columns = (
@@ -78,7 +77,7 @@ def descriptors_table(scene: Scene, state: ViewState) -> Table:
         return np.ones(len(rows), dtype=bool)
 
     ids = np.array([each["page"] for each in rows], dtype=np.int64)
-    return Table(ids, columns, "", fits, record, _nothing(scene, state, entry))
+    return Table(ids, columns, "", fits, records_of(record), _nothing(scene, state, entry))
 
 
 def above(scene: Scene, state: ViewState, columns: int) -> list[Line]:
@@ -107,7 +106,7 @@ def below(scene: Scene, state: ViewState, page: int | None, columns: int) -> lis
     each = found[0]
     link = "handle" if "handle" in each else "next"
     first: list[Part] = [
-        (0, ((f"page {page} at {each['address']}", "head"),)),
+        (0, ((f"page {page} at {each['address']}", "title"),)),
         (0, ((f"{link} ", "dim"), (_or_dash(each[link]), ""))),
         (1, (("zspage ", "dim"), (each["zspage"], ""))),
     ]

@@ -11,7 +11,7 @@ from zpobs.snapshot import Event
 from zpobs.views.live.figures import clock, count
 from zpobs.views.live.lines import Span
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.table import Bools, Column, Table
+from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState
 
 NO_PROBES = "no probes are attached, and only they see events: scans alone show states"
@@ -74,7 +74,9 @@ def events_table(scene: Scene, state: ViewState) -> Table:
     first = max(shot.events_seen - len(events), 0)
     ids = np.arange(first, first + len(events))
     waiting = "nothing yet: compactions, migrations and failures are shown as they happen"
-    return Table(ids, columns, "", fits, record, waiting if shot.health.hooks else NO_PROBES)
+    return Table(
+        ids, columns, "", fits, records_of(record), waiting if shot.health.hooks else NO_PROBES
+    )
 
 
 def described(event: Event) -> Span:
@@ -82,7 +84,7 @@ def described(event: Event) -> Span:
     match event.kind, event.values:
         case "compact_end", (moved, freed, begin_ns):
             what = f"compaction moved {_many(moved, 'object')}, freed {_many(freed, 'page')}"
-            took = f", took {_took(event.time_ns - begin_ns)}" if begin_ns else ""
+            took = f" in {_took(event.time_ns - begin_ns)}" if begin_ns else ""
             return what + took, "good" if freed else ""
         case "migration", (old, new, result):
             outcome = f"failed: {error_name(result)}" if result else "ok"

@@ -25,13 +25,17 @@ def exported(scene: Scene, state: ViewState, form: Form) -> str:
 
     In CSV a value that is not known is empty, and a list is one field of words.
     """
-    rows = _rows(scene, state)
+    shown = listing(scene, state)
+    rows = shown.table.records(shown.order)
     if form == "json":
-        return json.dumps({**_head(scene, state), "rows": rows}, indent=1) + "\n"
+        head = json.dumps(_head(scene, state))
+        # A line a row: a large file stays readable, and is made fast.
+        lines = ",\n".join(map(json.dumps, rows))
+        return f'{head[:-1]}, "rows": [\n{lines}\n]}}\n'
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["time_ns", *names])
+    writer.writerow(["snapshot_time_ns", *names])
     for row in rows:
         writer.writerow([scene.snapshot.time_ns, *(_field(row.get(name)) for name in names)])
     return out.getvalue()
@@ -46,11 +50,6 @@ def export_name(scene: Scene, state: ViewState, form: Form) -> str:
         parts.insert(1, pool)
     when = clock(scene.snapshot.time_ns, "%Y%m%d-%H%M%S")
     return f"{'-'.join([*parts, when])}.{form}"
-
-
-def _rows(scene: Scene, state: ViewState) -> list[dict[str, Any]]:
-    shown = listing(scene, state)
-    return [shown.table.record(row) for row in shown.order.tolist()]
 
 
 def _head(scene: Scene, state: ViewState) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 from zpobs.snapshot import Status
 from zpobs.views.live.lines import Span
-from zpobs.views.text import human_bytes
+from zpobs.waste import Range
 
 UNKNOWN = "?"
 NO_RATE = "-"
@@ -18,20 +18,6 @@ _ASCII_LEVELS = "_.:-=+*#"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _MARKS: dict[Status, str] = {"exact": " ", "bounded": "~", "unknown": "?"}
 _ROLES: dict[Status, str] = {"exact": "good", "bounded": "warn", "unknown": "bad"}
-
-
-class Bounds(Protocol):
-    """An inclusive range, exact where both ends are equal."""
-
-    @property
-    def low(self) -> int:
-        """The least that it can be."""
-        ...
-
-    @property
-    def high(self) -> int:
-        """The most that it can be."""
-        ...
 
 
 def mark(status: Status) -> Span:
@@ -64,36 +50,47 @@ def rate(value: float | None, width: int = 99) -> str:
     return f"{value:.1f}" if 0 < value < 9.95 else count(value, width)
 
 
-def in_bytes(value: float | None, width: int = 99) -> str:
-    """Return a byte count in binary units, without decimals where it is too wide."""
+def in_bytes(
+    value: float | None, width: int = 99, *, toward: Callable[[float], float] = round
+) -> str:
+    """Return a byte count in binary units, without decimals where it is too wide.
+
+    ``toward`` rounds: floor what is a lower bound, ceil what is an upper one.
+    """
     if value is None:
         return UNKNOWN
-    text = human_bytes(int(value))
-    if len(text) <= width:
-        return text
-    number, unit = text.split()
-    short = f"{float(number):.0f} {unit}"
-    return short if len(short) <= width else f"{float(number):.0f}{unit[:1]}"
+    scaled, unit = float(value), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if toward(scaled * 10) < 10_240:
+            break
+        scaled, unit = scaled / 1024, larger
+    texts = (f"{toward(scaled * 10) / 10:.1f} {unit}", f"{toward(scaled):.0f} {unit}")
+    return texts[1] if unit == "B" or len(texts[0]) > width else texts[0]
 
 
-def bounds(value: Bounds | None, width: int = 99) -> str:
-    """Return a range of bytes: one figure if it is exact or both ends read alike."""
+def at_least(value: float | None, width: int = 99) -> str:
+    """Return a byte count that is never rounded up."""
+    return in_bytes(value, width, toward=math.floor)
+
+
+def bounds(value: Range | None, width: int = 99) -> str:
+    """Return a range of bytes that holds all of it, its lower bound alone where it is too wide."""
     if value is None:
         return UNKNOWN
-    low, high = human_bytes(value.low), human_bytes(value.high)
-    if value.low == value.high:
+    if value.exact:
         return in_bytes(value.low, width)
-    if low == high:
-        return f"~{high}"
-    text = _between(low, high)
-    if len(text) <= width:
-        return text
-    return f">={in_bytes(value.low, width - 2)}"
+    if in_bytes(value.low) == in_bytes(value.high):
+        return f"~{in_bytes(value.low, width - 1)}"
+    text = between(value)
+    return text if len(text) <= width else f">={at_least(value.low, width - 2)}"
 
 
-def _between(low: str, high: str) -> str:
+def between(value: Range, width: int = 99) -> str:
+    """Return both ends of a range, each as wide as that at most; their unit once if it is one."""
+    low = in_bytes(value.low, width, toward=math.floor)
+    high = in_bytes(value.high, width, toward=math.ceil)
     number, unit = low.split()
-    return f"{number}..{high}" if high.endswith(f" {unit}") else f"{low}..{high}"
+    return f"{number}..{high}" if value.low == 0 or high.endswith(f" {unit}") else f"{low}..{high}"
 
 
 def percent(part: float, whole: float) -> str:

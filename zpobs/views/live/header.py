@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from zpobs.snapshot import Health, PoolView
 from zpobs.views.live.classes import shown_pool
 from zpobs.views.live.figures import (
@@ -26,6 +28,8 @@ from zpobs.waste import Range, class_waste, pool_waste
 LINES_MAX = 8
 # A pace is told apart from the interval if it is so much slower.
 _SLOWER = 1.2
+# From here on there is room for both ends of a range.
+_WIDE = 100
 
 # Lines that stand together or not at all, and how early they are left out.
 _Group = tuple[int, list[Line]]
@@ -36,16 +40,16 @@ def header(scene: Scene, state: ViewState, columns: int, rows: int) -> list[Line
     groups: list[_Group] = [
         (0, [_title(scene, state, columns)]),
         (1, [_health(scene, columns)]),
-        (3, _reasons(scene.snapshot.health, columns)),
-        (5, [_pools(scene, state, columns)]),
-        (6, [_activity(scene, state, columns)]),
+        (3, _reasons(scene.snapshot.health, columns, 2)),
+        (5, _pools(scene, state, columns)),
+        (6, _activity(scene, state, columns)),
         (4, _split(scene, state, columns)),
         (2, [_crumbs(scene, state, columns)]),
     ]
     limit = max(min(rows, LINES_MAX), 1)
     if sum(len(lines) for _, lines in groups) > limit:
         # All reasons are in the help.
-        groups[2] = (3, groups[2][1][:1])
+        groups[2] = (3, _reasons(scene.snapshot.health, columns, 1))
     while sum(len(lines) for _, lines in groups) > limit:
         groups.remove(max(groups, key=lambda group: group[0]))
     return [line for _, lines in groups for line in lines]
@@ -55,8 +59,8 @@ def _title(scene: Scene, state: ViewState, columns: int) -> Line:
     kernel, time_ns = scene.snapshot.kernel, scene.snapshot.time_ns
     pace: list[Part] = [(1, ((f"every {interval(state.interval_s)}", ""),))]
     if scene.pace_s > state.interval_s * _SLOWER and not state.paused:
-        slow = f"every {interval(state.interval_s)} (really {interval(scene.pace_s)}"
-        pace = [(1, ((f"{slow}: frames are dear)", "warn"),))]
+        slow = f"every {interval(state.interval_s)} (really {interval(scene.pace_s)})"
+        pace = [(1, ((slow, "warn"),)), (6, (("to spare the CPU", "dim"),))]
     parts: list[Part] = [
         (0, (("zpobs", "title"),)),
         (0, (("PAUSED", "warn"),) if state.paused else ()),
@@ -73,9 +77,10 @@ def _title(scene: Scene, state: ViewState, columns: int) -> Line:
 def _health(scene: Scene, columns: int) -> Line:
     health = scene.snapshot.health
     hooks = health.hooks + len(health.missed_hooks)
+    attached = f"{health.hooks} of {hooks}" if hooks else "none"
     parts: list[Part] = [
         (0, (("health ", "dim"), status_span(health.status))),
-        (1, _figure("hooks", f"{health.hooks} of {hooks}", warn=health.hooks < hooks)),
+        (1, _figure("hooks", attached, warn=health.hooks < hooks)),
         (2, _figure("lost", count(health.lost), warn=health.lost > 0)),
         (3, _figure("missed runs", count(health.missed_runs), warn=health.missed_runs > 0)),
         (4, _scan(scene)),
@@ -100,20 +105,23 @@ def all_reasons(health: Health) -> list[str]:
     return [*health.reasons, *([missed] if health.missed_hooks and health.hooks else [])]
 
 
-def _reasons(health: Health, columns: int) -> list[Line]:
+def _reasons(health: Health, columns: int, limit: int) -> list[Line]:
+    """Return the reasons in so many lines, 1 or 2; all of them are in the help."""
     reasons = all_reasons(health)
-    if not reasons:
-        return []
     role = "" if health.status == "exact" else "warn"
-    lines = wrapped(reasons[0].split(), columns, indent="  ", role=role)
-    if len(lines) == 1 and len(reasons) == 2:
-        lines.append(cut(((f"  {reasons[1]}", role),), columns))
-    elif len(reasons) > 1:
-        more = len(reasons) - 1
-        lines = [cut(((f"  {reasons[0]}", role),), columns)]
-        lines.append(cut(((f"  and {more} more: ? shows all of them", role),), columns))
-    elif len(lines) > 2:
-        lines = [lines[0], cut(((f"{plain(lines[1])} {plain(lines[2]).strip()}", role),), columns)]
+    if len(reasons) == 1 and limit > 1:
+        first, *more = wrapped(reasons[0].split(), columns, indent="  ", role=role)
+        # What is left of it is one line, cut where it is too long.
+        rest = " ".join(plain(line).strip() for line in more)
+        return [first, cut(((f"  {rest}", role),), columns)] if rest else [first]
+    texts = [f"  {reason}" for reason in reasons[:limit]]
+    hidden = f"and {len(reasons) - 1} more: ? shows all of them"
+    if len(reasons) > limit > 1:
+        texts[-1] = f"  {hidden}"
+    lines = [cut(((text, role),), columns) for text in texts]
+    if len(reasons) > limit == 1:
+        short = cut(lines[0], max(columns - len(hidden) - 2, 0))
+        return [joined([(0, short), (1, ((hidden, role),))], columns)]
     return lines
 
 
@@ -122,10 +130,12 @@ def _total(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def _pools(scene: Scene, state: ViewState, columns: int) -> Line:
+def _pools(scene: Scene, state: ViewState, columns: int) -> list[Line]:
     shot = scene.snapshot
     pool = None if state.screen in (Screen.POOLS, Screen.EVENTS) else shown_pool(scene, state)
     pools = shot.pools if pool is None else (pool,)
+    if not pools:
+        return [cut((("no pools", "title"),), columns)]
     rates = [scene.rates.get(each.id) for each in pools]
     wastes = [pool_waste(each, shot.kernel).wasted for each in pools]
     wasted = None
@@ -135,14 +145,14 @@ def _pools(scene: Scene, state: ViewState, columns: int) -> Line:
     allocs = _total(each.allocs for each in rates if each)
     frees = _total(each.frees for each in rates if each)
     parts: list[Part] = [
-        (0, ((_names(pools, columns) if pool is None else _named(pool), "head"),)),
+        (0, ((_names(pools, columns) if pool is None else _named(pool), "title"),)),
         (1, ((in_bytes(sum(each.pages for each in pools) * shot.kernel.page_size), ""),)),
         (4, _counted(sum(each.objects for each in pools), "object")),
-        (2, _figure("waste", bounds(wasted))),
+        (2, _figure("waste", bounds(wasted, 9 if columns < _WIDE else 99))),
         (3, ((rate(allocs), ""), (" alloc/s", "dim"))),
         (3, ((rate(frees), ""), (" free/s", "dim"))),
     ]
-    return joined(parts, columns)
+    return [joined(parts, columns)]
 
 
 def _counted(number: int, noun: str) -> Line:
@@ -150,25 +160,24 @@ def _counted(number: int, noun: str) -> Line:
 
 
 def _named(pool: PoolView) -> str:
-    return f"{pool.name} ({pool.owner if pool.owner != 'unknown' else 'owner unknown'})"
+    """Return a pool's name, and its owner where the name does not tell it."""
+    return f"{pool.name} (owner unknown)" if pool.owner == "unknown" else pool.name
 
 
 def _names(pools: tuple[PoolView, ...], columns: int) -> str:
-    if not pools:
-        return "no pools"
     head = f"{len(pools)} pool{'' if len(pools) == 1 else 's'}:"
-    names = [each.name if each.owner != "unknown" else _named(each) for each in pools]
-    if len(pools) == 1:
-        names = [_named(pools[0])]
+    names = [_named(each) for each in pools]
     room = max(columns // 3, 12)
     while len(names) > 1 and len(f"{head} {', '.join(names)}") > room:
         names = [*names[: -2 if names[-1] == ".." else -1], ".."]
     return f"{head} {', '.join(names)}"
 
 
-def _activity(scene: Scene, state: ViewState, columns: int) -> Line:
+def _activity(scene: Scene, state: ViewState, columns: int) -> list[Line]:
     pool = None if state.screen in (Screen.POOLS, Screen.EVENTS) else shown_pool(scene, state)
     pools = scene.snapshot.pools if pool is None else (pool,)
+    if not pools:
+        return []
     rates = [each for each in (scene.rates.get(pool.id) for pool in pools) if each]
 
     def figure(name: str, counter: str, per_second: float | None = None) -> Line:
@@ -178,9 +187,9 @@ def _activity(scene: Scene, state: ViewState, columns: int) -> Line:
         return (*_figure(name, count(total), warn=warn), *moving)
 
     counters = ("compactions", "moves", "migrations", "pages_freed", "failures")
-    if pools and all(getattr(each.counters, name) is None for each in pools for name in counters):
+    if all(getattr(each.counters, name) is None for each in pools for name in counters):
         text = "compactions, migrations and rates are not known: no probe counts them"
-        return cut(((text, "dim"),), columns)
+        return [cut(((text, "dim"),), columns)]
     parts: list[Part] = [
         (0, figure("compactions", "compactions")),
         (3, figure("moved", "moves", _total(each.moves for each in rates))),
@@ -189,22 +198,27 @@ def _activity(scene: Scene, state: ViewState, columns: int) -> Line:
         (4, figure("failed", "migration_failures")),
         (5, figure("failed allocs", "failures")),
     ]
-    return joined(parts, columns)
+    return [joined(parts, columns)]
 
 
 def _split(scene: Scene, state: ViewState, columns: int) -> list[Line]:
-    """Return the waste split of the pool, of the class where one is drilled into."""
+    """Return the waste split of the pool, of the class where one is drilled into.
+
+    Among pools it is that of the one under the cursor.
+    """
     kernel, pool = scene.snapshot.kernel, shown_pool(scene, state)
-    if pool is None or state.screen in (Screen.POOLS, Screen.EVENTS):
+    if state.screen == Screen.POOLS:
+        rows = listing(scene, state)
+        chosen = rows.id_at(rows.row_of(state.place, tail=False))
+        pool = next((each for each in scene.snapshot.pools if each.id == chosen), None)
+    if pool is None or state.screen == Screen.EVENTS:
         return []
-    if state.screen == Screen.CLASSES:
+    if state.screen in (Screen.POOLS, Screen.CLASSES):
         return split_lines(pool.name, pool_waste(pool, kernel), columns)
-    at = [int(each) for each in pool.classes.index].index
-    try:
-        row = at(state.class_index or 0)
-    except ValueError:
+    row = np.flatnonzero(pool.classes.index == state.class_index)
+    if not len(row):
         return []
-    waste = class_waste(pool.classes, kernel)[row]
+    waste = class_waste(pool.classes, kernel)[row[0]]
     return split_lines(f"class {state.class_index}", waste, columns)
 
 
@@ -214,7 +228,7 @@ def _crumbs(scene: Scene, state: ViewState, columns: int) -> Line:
     sort = place.sort or table.sort
     column = table.column(sort)
     parts: list[Part] = [(0, _path(scene, state, columns))]
-    if column is not None and table.sorts:
+    if column is not None and len(table.ids):
         turned = " (reversed)" if place.reverse else ""
         parts.append((1, (("by ", "dim"), (f"{sort}{turned}", ""))))
     text = place.filter if state.typing is None else state.typing
@@ -233,7 +247,7 @@ def _crumbs(scene: Scene, state: ViewState, columns: int) -> Line:
 
 def _path(scene: Scene, state: ViewState, columns: int) -> Line:
     if state.screen == Screen.EVENTS:
-        return (("events", "head"),)
+        return (("events", "title"),)
     steps: list[Callable[[], str]] = [
         lambda: "pools",
         lambda: state.pool_name,
@@ -245,7 +259,7 @@ def _path(scene: Scene, state: ViewState, columns: int) -> Line:
     spans: list[Span] = []
     for at, name in enumerate(names):
         spans += [(" > ", "dim")] if at else []
-        spans.append((name, "head" if at == depth else ""))
+        spans.append((name, "title" if at == depth else ""))
     # The outermost steps are the ones that a narrow line can do without.
     while width(tuple(spans)) > columns and len(spans) > 1:
         del spans[:2]

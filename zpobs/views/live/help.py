@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from zpobs.views.live.figures import status_span
 from zpobs.views.live.header import all_reasons
 from zpobs.views.live.keys import KEYS, shown_keys, where
 from zpobs.views.live.lines import Line, cut, wrapped
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import Screen
 
-_KEYS_WIDTH = 18
+_KEYS_WIDTH = 19
 
 LEGEND = (
     ("~", "bounded: records were lost, or the class changed while it was scanned"),
@@ -16,6 +17,7 @@ LEGEND = (
     ("-", "no rate yet, or nothing to tell"),
     (">=", "at least; an age whose beginning was not seen"),
     ("a..b", "somewhere between: what was asked for is known by the class spacing alone"),
+    ("every", "really slower where taking frames would cost over 2 % of a core"),
     ("WASTE", "pools: all bytes that the owner did not ask for"),
     ("WASTE>=", "classes: headers, tails and free slots; rounding comes on top"),
     ("USED", "objects by capacity; full only at 100%"),
@@ -36,20 +38,20 @@ FILTERS = (
 def help_lines(scene: Scene, columns: int) -> list[Line]:
     """Return all lines of the help, however many there are."""
     health = scene.snapshot.health
-    lines: list[Line] = [(("HEALTH: ", "head"), (health.status, "head"))]
+    lines: list[Line] = [(("HEALTH: ", "title"), status_span(health.status))]
     reasons = all_reasons(health) or ["nothing was lost or missed: every figure is as told"]
     for reason in reasons:
         lines += wrapped(reason.split(), columns, indent="  ")
-    lines += [(), (("KEYS", "head"),)]
+    lines += [(), (("KEYS", "title"),)]
     for each in KEYS:
         place = "" if each.screens == tuple(Screen) else f" ({where(each)})"
         lines += _entry(shown_keys(each), each.words + place, columns, "key")
-    lines += [(), (("FILTERS", "head"),)]
+    lines += [(), (("FILTERS", "title"),)]
     for name, words in FILTERS:
         lines += _entry(name, words, columns, "input")
-    lines += [(), (("SIGNS AND COLUMNS", "head"),)]
+    lines += [(), (("SIGNS AND COLUMNS", "title"),)]
     for name, words in LEGEND:
-        lines += _entry(name, words, columns, "title")
+        lines += _entry(name, words, columns, "key")
     return lines
 
 

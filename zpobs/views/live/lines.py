@@ -7,6 +7,8 @@ Roles: "" plain, "title", "head", "dim", "good", "warn", "bad", "cursor", "bar",
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 Span = tuple[str, str]
 Line = tuple[Span, ...]
@@ -23,6 +25,14 @@ def plain(line: Line) -> str:
 def width(line: Line) -> int:
     """Return how many cells a line takes: every character takes one."""
     return sum(len(text) for text, _ in line)
+
+
+def merged(line: Line) -> Line:
+    """Return a line whose neighbouring spans of one role are one span."""
+    return tuple(
+        ("".join(text for text, _ in spans), role)
+        for role, spans in groupby(line, key=itemgetter(1))
+    )
 
 
 def cut(line: Line, columns: int) -> Line:

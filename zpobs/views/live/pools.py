@@ -13,7 +13,7 @@ from zpobs.views.live.cells import floats, number, words
 from zpobs.views.live.figures import bounds, count, in_bytes, percent, rate, spark, status_span
 from zpobs.views.live.lines import Span
 from zpobs.views.live.scene import Activity, Scene
-from zpobs.views.live.table import Bools, Column, Table
+from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.waste import Waste, pool_waste
 
@@ -49,10 +49,10 @@ def pools_table(scene: Scene, state: ViewState) -> Table:
         ),
         number("bytes", "BYTES", 9, _bytes(pools, kernel.page_size), in_bytes, rank=0),
         number("objects", "OBJECTS", 9, floats([each.objects for each in pools]), count, rank=3),
-        Column("waste", "WASTE", 15, waste_cell, lambda: wasted, 1),
+        Column("waste", "WASTE", 12, waste_cell, lambda: wasted, 1),
         Column("share", "WASTE%", 6, share_cell, lambda: shares, 2),
-        number("allocs", "ALLOC/s", 8, _rates(rates, "allocs"), rate, rank=5),
-        number("frees", "FREE/s", 8, _rates(rates, "frees"), rate, rank=6),
+        number("allocs", "ALLOC/s", 7, _rates(rates, "allocs"), rate, rank=5),
+        number("frees", "FREE/s", 7, _rates(rates, "frees"), rate, rank=6),
         number("failed", "FAILED", 7, floats([each.failures for each in counters]), count, rank=7),
         number(
             "compactions", "COMPACT", 8, floats([e.compactions for e in counters]), count, rank=8
@@ -70,7 +70,7 @@ def pools_table(scene: Scene, state: ViewState) -> Table:
         return _record(pools[row], wastes[row], rates[row], kernel.page_size)
 
     ids = np.array([each.id for each in pools], dtype=np.int64)
-    return Table(ids, columns, "waste", fits, record, no_pools(scene))
+    return Table(ids, columns, "waste", fits, records_of(record), no_pools(scene))
 
 
 def no_pools(scene: Scene) -> str:

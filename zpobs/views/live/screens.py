@@ -100,6 +100,7 @@ def _help(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     more = len(lines) - top - page
     below = f"{more} more lines below: j, PgDn" if more > 0 else "end of the help"
     title: list[Part] = [(0, (("zpobs help", "title"),)), (1, (("Esc goes back", "dim"),))]
+    title += [(0, (("PAUSED", "warn"),))] if state.paused else []
     shown_lines = lines[top : top + page]
     blank: list[Line] = [()] * (page - len(shown_lines))
     return [

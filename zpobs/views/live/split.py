@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from zpobs.views.live.figures import UNKNOWN, bounds, in_bytes
-from zpobs.views.live.lines import Line, plain, wrapped
-from zpobs.waste import Waste
+import re
+
+from zpobs.views.live.figures import UNKNOWN, between, in_bytes
+from zpobs.views.live.lines import Line, merged, plain, wrapped
+from zpobs.waste import Range, Waste
 
 _LINES = 2
+# The width of three digits and a unit.
+_BRIEF = 7
 
 
 def split_lines(name: str, waste: Waste, columns: int) -> list[Line]:
@@ -25,34 +29,37 @@ def split_lines(name: str, waste: Waste, columns: int) -> list[Line]:
 def _terms(name: str, waste: Waste, *, short: bool) -> list[str]:
     """Return the terms of the sum; none of them is broken between two lines."""
 
-    def brief(text: str) -> str:
-        return (
-            text.replace(" KiB", "K").replace(" MiB", "M").replace(" GiB", "G") if short else text
-        )
+    def size(value: int | None) -> str:
+        return _brief(in_bytes(value, _BRIEF)) if short else in_bytes(value)
 
-    def term(what: str, value: int | None) -> str:
-        return f"+ {what} {brief(in_bytes(value))}"
+    def span(value: Range) -> str:
+        if value.exact:
+            return size(value.low)
+        return _brief(between(value, _BRIEF)) if short else between(value)
 
     beside = waste.headers + waste.tail + waste.free_slots
     if waste.requested is None or waste.rounding is None:
-        asked = [f"requested and rounding {brief(in_bytes(waste.pages - beside))}"]
+        asked = [f"requested and rounding {size(waste.pages - beside)}"]
         asked.append("(not told apart: class spacing is not known)")
     else:
-        asked = [f"requested {brief(bounds(waste.requested))}"]
-        asked.append(f"+ rounding {brief(bounds(waste.rounding))}")
+        asked = [f"requested {span(waste.requested)}", f"+ rounding {span(waste.rounding)}"]
         asked += [] if waste.requested.exact else ["(bounded by class spacing)"]
     if waste.total is None:
-        whole = [f"= {in_bytes(waste.pages)}", f"+ descriptors {UNKNOWN}"]
+        whole = [f"= {size(waste.pages)}", f"+ descriptors {UNKNOWN}"]
     else:
-        whole = [term("descriptors", waste.descriptors), f"= {in_bytes(waste.total)}"]
+        whole = [f"+ descriptors {size(waste.descriptors)}", f"= {size(waste.total)}"]
     return [
         f"{name}: {asked[0]}",
         *asked[1:],
-        term("headers", waste.headers),
-        term("tail", waste.tail),
-        term("free slots", waste.free_slots),
+        f"+ headers {size(waste.headers)}",
+        f"+ tail {size(waste.tail)}",
+        f"+ free slots {size(waste.free_slots)}",
         *whole,
     ]
+
+
+def _brief(text: str) -> str:
+    return re.sub(r" ([KMGT])iB", r"\1", text)
 
 
 def _coloured(line: Line) -> Line:
@@ -61,4 +68,4 @@ def _coloured(line: Line) -> Line:
     for at, word in enumerate(plain(line).split(" ")):
         figure = word[:1].isdigit() or word in ("B", "KiB", "MiB", "GiB", "TiB", UNKNOWN)
         spans.append((f"{' ' if at else ''}{word}", "" if figure else "dim"))
-    return tuple(spans)
+    return merged(tuple(spans))

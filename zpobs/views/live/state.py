@@ -39,7 +39,7 @@ def started(
 ) -> ViewState:
     """Return the state to begin with: the pools, or the classes of ``pool`` once there is one.
 
-    ``sort`` is the order of size classes, one of :data:`zpobs.views.live.classes.SORTS`.
+    ``sort`` is the order of size classes, a column of their table.
     """
     state = ViewState(interval_s=interval_s, ascii=ascii_only, start_pool=pool)
     return state.at(Screen.CLASSES, Place(sort=sort)) if sort else state

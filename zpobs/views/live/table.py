@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zpobs.views.live.lines import Line, Span, filled
+from zpobs.views.live.lines import Line, Span, filled, merged
 
 Values = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ class Table:
     """What one screen lists.
 
     ``ids`` is the identity of each row. ``fits`` tells which rows a word of a
-    filter fits, ``record`` gives a row's values for export, and ``nothing`` is
+    filter fits, ``records`` gives the values of some rows for export, and ``nothing`` is
     what to say if there are no rows.
     """
 
@@ -72,7 +72,7 @@ class Table:
     columns: tuple[Column, ...]
     sort: str
     fits: Callable[[str], Bools]
-    record: Callable[[int], dict[str, Any]]
+    records: Callable[[Ints], list[dict[str, Any]]]
     nothing: str
 
     def column(self, name: str) -> Column | None:
@@ -83,6 +83,11 @@ class Table:
     def sorts(self) -> tuple[str, ...]:
         """The columns that rows can be sorted by, in the order in which keys go through them."""
         return tuple(each.name for each in self.columns if each.values is not None)
+
+
+def records_of(record: Callable[[int], dict[str, Any]]) -> Callable[[Ints], list[dict[str, Any]]]:
+    """Return what makes records of rows one by one: for tables that are never long."""
+    return lambda rows: [record(row) for row in rows.tolist()]
 
 
 def sorted_rows(table: Table, name: str, *, reverse: bool) -> Ints:
@@ -166,7 +171,7 @@ def title_line(
         text = title[:width].ljust(width) if column.left else title[:width].rjust(width)
         spans += [(_GAP, "head")] if spans else []
         spans.append((text, "head"))
-    return filled(tuple(spans), columns, "head")
+    return merged(filled(tuple(spans), columns, "head"))
 
 
 def row_line(widths: list[tuple[Column, int]], row: int, columns: int, *, at_cursor: bool) -> Line:
@@ -174,7 +179,8 @@ def row_line(widths: list[tuple[Column, int]], row: int, columns: int, *, at_cur
     spans: list[Span] = []
     for column, width in widths:
         text, role = column.text(row, width)
-        cell = text[:width].ljust(width) if column.left else text[:width].rjust(width)
+        short = text if len(text) <= width else text[: width - 1] + ">"
+        cell = short.ljust(width) if column.left else short.rjust(width)
         spans += [(_GAP, "cursor" if at_cursor else "")] if spans else []
         spans.append((cell, "cursor" if at_cursor else role))
-    return filled(tuple(spans), columns, "cursor" if at_cursor else "")
+    return merged(filled(tuple(spans), columns, "cursor" if at_cursor else ""))

@@ -14,7 +14,7 @@ from zpobs.views.live.classes import shown_pool
 from zpobs.views.live.figures import UNKNOWN, age, count, gauge
 from zpobs.views.live.lines import Span
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.table import Bools, Column, FilterError, Table, Values
+from zpobs.views.live.table import Bools, Column, FilterError, Ints, Table, Values
 from zpobs.views.live.view import ViewState
 
 _HEX = re.compile(r"(0x)?([0-9a-f]+)")
@@ -45,7 +45,7 @@ def zspages_table(scene: Scene, state: ViewState) -> Table:
     if table is None:
         empty = np.zeros(0, dtype=np.uint64)
         nothing = f"reading the zspages of class {state.class_index} ..."
-        return Table(empty, (), "used", lambda _: empty != 0, lambda _: {}, nothing)
+        return Table(empty, (), "used", lambda _: empty != 0, lambda _: [], nothing)
     pool = shown_pool(scene, state)
     objs = 0
     if pool is not None:
@@ -87,7 +87,7 @@ class _Zspages:
             Column("node", "NODE", 4, self._nodes, self._node_values, 5, rising=True),
             Column("frames", "FRAMES", 10, self._frames, None, 8, left=True, widest=90),
         )
-        return Table(table.address, columns, "used", self._fits, self._record, nothing)
+        return Table(table.address, columns, "used", self._fits, self._records, nothing)
 
     def _seconds(self, since_ns: Values) -> Values:
         # Times are unsigned: a zspage can be newer than the clock that was read first.
@@ -193,23 +193,12 @@ class _Zspages:
             fits |= self._table.address >> np.uint64(4 * place) & mask == np.uint64(int(digits, 16))
         return fits
 
-    def _record(self, row: int) -> dict[str, Any]:
-        table, span = self._table, self._span(row)
-        scanned = bool(table.scanned[row])
-        free = int(table.freeobj[row])
-        return {
-            "address": f"{int(table.address[row]):#x}",
-            "class": int(table.class_index[row]),
-            "inuse": int(table.inuse[row]),
-            "objs_per_zspage": self._objs or None,
-            "fullness": int(table.fullness[row]),
-            "huge": bool(table.huge[row]),
-            "freeobj": None if free < 0 else free,
-            "locked": bool(table.locked[row]) if scanned else None,
-            "isolated": bool(table.isolated[row]) if scanned else None,
-            "born": bool(table.born[row]),
-            "first_seen_ns": int(table.first_seen_ns[row]),
-            "last_seen_ns": int(table.last_seen_ns[row]),
-            "pfns": table.frames[span].tolist(),
-            "nodes": [None if node < 0 else node for node in table.nodes[span].tolist()],
-        }
+    def _records(self, rows: Ints) -> list[dict[str, Any]]:
+        """Return the rows as the JSON of snapshots has them, and the node of every frame."""
+        chosen = self._table.take(rows)
+        nodes, start = chosen.nodes.tolist(), chosen.frame_start.tolist()
+        entries = chosen.to_json()
+        for entry, begin, end in zip(entries, start[:-1], start[1:], strict=True):
+            entry["objs_per_zspage"] = self._objs or None
+            entry["nodes"] = [None if node < 0 else node for node in nodes[begin:end]]
+        return entries
