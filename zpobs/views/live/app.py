@@ -81,11 +81,16 @@ def run_live(
 class Canvas(Widget, can_focus=False):
     """The whole terminal, line by line."""
 
-    def __init__(self, styles: dict[str, Style]) -> None:
+    def __init__(self, styles: dict[str, Style], resized: Callable[[], None]) -> None:
         super().__init__()
         self._role_styles = styles
+        self._resized = resized
         self._lines: list[Line] = []
         self._drawn_columns = 0
+
+    def on_resize(self) -> None:
+        """Have it painted for the new size."""
+        self._resized()
 
     def show(self, lines: list[Line]) -> None:
         """Show other lines; only those that are not the same as before are drawn."""
@@ -145,7 +150,8 @@ class LiveApp(App[None]):
         self.scene: Scene | None = None
         self.crash: Exception | None = None
         self.gone = False
-        self.canvas = Canvas(NO_COLOURS if os.environ.get("NO_COLOR") else COLOURS)
+        styles = NO_COLOURS if os.environ.get("NO_COLOR") else COLOURS
+        self.canvas = Canvas(styles, self._changed)
         self._stop = stop
         self._asked = ask_of(self.state)
         self.feed = Feed(
@@ -222,10 +228,6 @@ class LiveApp(App[None]):
         """Tell, from any thread or from a signal's handler, that the terminal has gone."""
         self.gone = True
         self._tell(self.TerminalGone())
-
-    def on_resize(self) -> None:
-        """Paint for the new size, once the canvas has it."""
-        self.call_after_refresh(self._changed)
 
     # -- what goes out --------------------------------------------------------------------
 
