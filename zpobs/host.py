@@ -48,7 +48,7 @@ def check_privilege(*, scans: bool = True, kprobes: bool = False) -> None:
     raise EnvironmentLacksError(
         "BPF programs may not be loaded",
         found=f"{_user()} without {advice.joined(name for name in least if name not in held)}",
-        hint=advice.rights(least),
+        hint=_given(advice.rights(least)),
     )
 
 
@@ -57,7 +57,7 @@ def hidden_addresses() -> tuple[str, str]:
     if "CAP_SYSLOG" not in capabilities():
         return (
             f"kernel addresses are hidden from {_user()} without CAP_SYSLOG",
-            "sudo, or CAP_SYSLOG",
+            _given("sudo, or CAP_SYSLOG too"),
         )
     if _number("kernel.kptr_restrict") >= 2:
         return "kernel.kptr_restrict=2 hides kernel addresses from root too", advice.SHOW_ADDRESSES
@@ -91,6 +91,11 @@ def probes_hint() -> str:
 
 def _restricted() -> bool:
     return _number("kernel.perf_event_paranoid") >= _PARANOID
+
+
+def _given(hint: str) -> str:
+    """Return advice on rights; a root that lacks some, as in a container, needs no sudo."""
+    return hint.removeprefix("sudo, or ") if os.geteuid() == 0 else hint
 
 
 def _user() -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import os
 import sys
 import tempfile
@@ -67,8 +66,12 @@ class BccLoader:
 
 
 def is_there() -> bool:
-    """Tell whether this Python has bcc."""
-    return importlib.util.find_spec("bcc") is not None
+    """Tell whether this Python has a bcc that works: it needs libraries of its own."""
+    try:
+        _import_bcc()
+    except EnvironmentLacksError:
+        return False
+    return True
 
 
 def check_bcc() -> str:
