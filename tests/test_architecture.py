@@ -124,6 +124,9 @@ ONLY_IN: dict[str, set[str]] = {
 # The model opens nothing and reads no clock.
 MODEL_MAY_NOT_IMPORT = {"datetime", "io", "os", "pathlib", "select", "socket", "sys", "time"}
 MODEL_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval"}
+# So is what the interactive view shows: time comes to it in scenes.
+VIEW_MAY_NOT_IMPORT = MODEL_MAY_NOT_IMPORT - {"datetime", "io"} | {"threading", "textual", "rich"}
+VIEW_OPENS = {"zpobs.views.live.app", "zpobs.views.live.feed"}
 # What judges a host, too, takes facts and touches nothing.
 PURE = [
     "zpobs.doctor.facts",
@@ -220,6 +223,15 @@ def test_the_model_touches_no_host(name: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert called & MODEL_MAY_NOT_CALL == set()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(each for each in MODULES if within(each, "zpobs.views.live"))
+)
+def test_only_two_modules_of_the_view_touch_anything(name: str) -> None:
+    """All but the feed and the terminal are functions of scene, state and size."""
+    roots = {each.split(".")[0] for each in imports(MODULES[name])}
+    assert bool(roots & VIEW_MAY_NOT_IMPORT) == (name in VIEW_OPENS)
 
 
 def test_foreign_packages_are_those_that_are_declared() -> None:

@@ -50,7 +50,7 @@ def pools_table(scene: Scene, state: ViewState) -> Table:
         number("bytes", "BYTES", 9, _bytes(pools, kernel.page_size), in_bytes, rank=0),
         number("objects", "OBJECTS", 9, floats([each.objects for each in pools]), count, rank=3),
         Column("waste", "WASTE", 12, waste_cell, lambda: wasted, 1),
-        Column("share", "WASTE%", 6, share_cell, lambda: shares, 2),
+        Column("waste%", "WASTE%", 6, share_cell, lambda: shares, 2),
         number("allocs", "ALLOC/s", 7, _rates(rates, "allocs"), rate, rank=5),
         number("frees", "FREE/s", 7, _rates(rates, "frees"), rate, rank=6),
         number("failed", "FAILED", 7, floats([each.failures for each in counters]), count, rank=7),

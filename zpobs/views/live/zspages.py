@@ -45,7 +45,7 @@ def zspages_table(scene: Scene, state: ViewState) -> Table:
     if table is None:
         empty = np.zeros(0, dtype=np.uint64)
         nothing = f"reading the zspages of class {state.class_index} ..."
-        return Table(empty, (), "used", lambda _: empty != 0, lambda _: [], nothing)
+        return Table(empty, (), "fill", lambda _: empty != 0, lambda _: [], nothing)
     pool = shown_pool(scene, state)
     objs = 0
     if pool is not None:
@@ -77,7 +77,7 @@ class _Zspages:
             ),
             Column("inuse", "INUSE/OBJS", 10, self._inuse, lambda: table.inuse, rising=True),
             Column(
-                "used", "FILL", 10, self._gauge, self._used, 1, left=True, rising=True, widest=21
+                "fill", "FILL", 10, self._gauge, self._used, 1, left=True, rising=True, widest=21
             ),
             number("group", "GROUP", 5, table.fullness, count, rank=2, rising=True),
             Column("free", "FREE", 5, self._free, self._free_values, 7, rising=True),
@@ -87,7 +87,7 @@ class _Zspages:
             Column("node", "NODE", 4, self._nodes, self._node_values, 5, rising=True),
             Column("frames", "FRAMES", 10, self._frames, None, 8, left=True, widest=90),
         )
-        return Table(table.address, columns, "used", self._fits, self._records, nothing)
+        return Table(table.address, columns, "fill", self._fits, self._records, nothing)
 
     def _seconds(self, since_ns: Values) -> Values:
         # Times are unsigned: a zspage can be newer than the clock that was read first.
@@ -194,11 +194,8 @@ class _Zspages:
         return fits
 
     def _records(self, rows: Ints) -> list[dict[str, Any]]:
-        """Return the rows as the JSON of snapshots has them, and the node of every frame."""
-        chosen = self._table.take(rows)
-        nodes, start = chosen.nodes.tolist(), chosen.frame_start.tolist()
-        entries = chosen.to_json()
-        for entry, begin, end in zip(entries, start[:-1], start[1:], strict=True):
+        """Return the rows as the JSON of snapshots has them."""
+        entries = self._table.take(rows).to_json()
+        for entry in entries:
             entry["objs_per_zspage"] = self._objs or None
-            entry["nodes"] = [None if node < 0 else node for node in nodes[begin:end]]
         return entries
