@@ -7,8 +7,10 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 from tests.factories import make_facts
 from zpobs import cli, host, session
@@ -255,3 +257,36 @@ def test_a_closed_error_output_does_no_harm() -> None:
     script = f"{sys.executable} -m zpobs scan --class x 2>&-"
     done = subprocess.run(["sh", "-c", script], check=False, cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stdout) == (EXIT_USAGE, b"")
+
+
+# ---- examples -------------------------------------------------------------------
+
+
+def examples() -> list[str]:
+    """Return every example of every --help, as it would be copied into a shell."""
+    group: Any = typer.main.get_command(cli.app)
+    lines = [
+        line.strip()
+        for command in group.commands.values()
+        for line in (command.epilog or "").partition("\b")[2].splitlines()
+    ]
+    # What stands behind is words, as far away as they are.
+    return [re.split(r" {2,}| [|>] ", line)[0] for line in lines if line]
+
+
+def test_every_command_has_examples() -> None:
+    """Three at least."""
+    group: Any = typer.main.get_command(cli.app)
+    for name, command in group.commands.items():
+        assert command.epilog.count(f"zpobs {name}") >= 3
+
+
+@pytest.mark.parametrize("example", examples())
+def test_an_example_is_a_command_line(example: str) -> None:
+    """Its options are there and take what is given to them; what follows it is no part of it."""
+    line = example.removeprefix("source <(").removesuffix(")").removeprefix("sudo ")
+    program, name, *arguments = line.split()
+    assert program == "zpobs"
+    group: Any = typer.main.get_command(cli.app)
+    context = group.commands[name].make_context(name, arguments)
+    assert context.params.keys()

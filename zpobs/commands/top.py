@@ -56,10 +56,10 @@ EXAMPLES = """\
 Examples:
 
 \b
-  zpobs top                                  live view; q quits, ? tells the keys
-  zpobs top --once                           one frame after one interval
-  zpobs top --json --interval 5 --pool zram0 one JSON object every 5 s
-  zpobs top --duration 60 --log run.jsonl    text for a minute, JSON kept beside it
+  zpobs top                                   live view; q quits, ? tells the keys
+  zpobs top --once                            one frame after one interval
+  zpobs top --json --interval 5 --pool zram0  one JSON object every 5 s
+  zpobs top --duration 60 --log run.jsonl     text for a minute, JSON kept beside it
 """
 
 

@@ -35,10 +35,10 @@ EXAMPLES = """\
 Examples:
 
 \b
-  zpobs verify                               once, all pools
-  zpobs verify --invariants --pool zram0     the descriptors' consistency as well
-  zpobs verify --interval 10 --duration 3600 live, a report every 10 s
-  zpobs verify --no-scan --interval 5        the model is fed by probes alone
+  zpobs verify                                once, all pools
+  zpobs verify --invariants --pool zram0      the descriptors' consistency as well
+  zpobs verify --interval 10 --duration 3600  live, a report every 10 s
+  zpobs verify --no-scan --interval 5         the model is fed by probes alone
 """
 
 
