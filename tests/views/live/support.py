@@ -61,14 +61,15 @@ def zspages_of(class_index: int, objs: int, pages: int, count: int) -> ZspageTab
     """Return so many zspages of one class, from empty to full and over again."""
     at = np.arange(count)
     frames = 0x10000 + np.arange(count * pages)
+    ages_ns = 4_500_000_000 // count * (count - at)
     return ZspageTable(
         address=np.uint64(0xFFFF888001000000) + at.astype(np.uint64) * np.uint64(0x38),
         class_index=np.full(count, class_index),
         inuse=at % (objs + 1),
         fullness=np.minimum(at % (objs + 1) * 11 // objs, 11),
         huge=np.full(count, objs == 1),
-        first_seen_ns=(MONO_NS - 4_500_000_000 // count * (count - at)).astype(np.uint64),
-        last_seen_ns=(MONO_NS - 4_500_000_000 // count * (at * 7919 % count)).astype(np.uint64),
+        first_seen_ns=(MONO_NS - ages_ns).astype(np.uint64),
+        last_seen_ns=(MONO_NS - ages_ns * (at * 7919 % 97) // 97).astype(np.uint64),
         frame_start=np.arange(count + 1) * pages,
         frames=frames.astype(np.uint64),
         freeobj=np.where(at % (objs + 1) == objs, -1, at % max(objs, 1)),

@@ -24,6 +24,7 @@ from zpobs.views.live.table import (
     fitting,
     row_line,
     sorted_rows,
+    title_line,
 )
 from zpobs.views.text import SORTS, human_bytes
 from zpobs.waste import Range, Waste, pool_waste
@@ -196,6 +197,23 @@ def test_columns_leave_by_rank_and_grow_into_what_is_left() -> None:
     wide = replace(table, columns=(grows, *table.columns[1:]))
     assert [size for _, size in chosen_columns(wide, 21)] == [7, 6, 6]
     assert [size for _, size in chosen_columns(wide, 99)] == [9, 6, 6]
+
+
+def test_the_arrow_of_the_order_cuts_no_title() -> None:
+    """It stands behind the title, in the gap if that fills its column, at the end before it."""
+    table = table_of(a=([1], False), b=([2], False))
+    columns = (replace(table.columns[0], title="AAAAAA"), replace(table.columns[1], title="BBBBBB"))
+    widths = chosen_columns(replace(table, columns=columns), 13)
+    for sort, falls, line in (
+        ("a", True, "AAAAAA↓BBBBBB"),
+        ("b", False, "AAAAAA↑BBBBBB"),
+        ("c", False, "AAAAAA BBBBBB"),
+    ):
+        titles = title_line(widths, 13, sort=sort, falls=falls, ascii_only=False)
+        assert plain(titles) == line
+    short = chosen_columns(table, 13)
+    titles = title_line(short, 13, sort="b", falls=True, ascii_only=True)
+    assert plain(titles) == "     A     Bv"
 
 
 def test_a_cell_that_is_cut_is_marked() -> None:

@@ -15,7 +15,7 @@ LEGEND = (
     ("~", "bounded: records were lost, or the class changed while it was scanned"),
     ("?", "not known, or counted by no attached hook"),
     ("-", "no rate yet, or nothing to tell"),
-    (">=", "at least; an age whose beginning was not seen"),
+    (">=", "at least; an age whose beginning, or a change whose time, was not seen"),
     ("a..b", "somewhere between: what was asked for is known by the class spacing alone"),
     ("every", "really slower where taking frames would cost over 2 % of a core"),
     ("WASTE", "pools: all bytes that the owner did not ask for"),

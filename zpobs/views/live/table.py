@@ -163,15 +163,26 @@ def title_line(
 ) -> Line:
     """Return the line above a table; an arrow marks the column that it is sorted by."""
     arrow = ("v" if falls else "^") if ascii_only else ("↓" if falls else "↑")
-    spans: list[Span] = []
+    cells = []
     for column, width in widths:
-        title = column.title
-        if column.name == sort:
-            title = (title + arrow) if len(title) < width else title[: width - 1] + arrow
-        text = title[:width].ljust(width) if column.left else title[:width].rjust(width)
-        spans += [(_GAP, "head")] if spans else []
-        spans.append((text, "head"))
-    return merged(filled(tuple(spans), columns, "head"))
+        title = column.title[:width]
+        # A title that fills its column has its arrow in the gap behind it, or at the end of
+        # the line in that before it.
+        last, full = column is widths[-1][0], len(title) == width
+        if column.name != sort:
+            cells.append(_padded(title, width, column) + _GAP)
+        elif full and last and cells:
+            cells[-1] = cells[-1][:-1] + arrow
+            cells.append(title)
+        elif full:
+            cells.append(title + arrow)
+        else:
+            cells.append(_padded(title + arrow, width, column) + _GAP)
+    return merged(filled((("".join(cells).rstrip(), "head"),), columns, "head"))
+
+
+def _padded(text: str, width: int, column: Column) -> str:
+    return text.ljust(width) if column.left else text.rjust(width)
 
 
 def row_line(widths: list[tuple[Column, int]], row: int, columns: int, *, at_cursor: bool) -> Line:
@@ -180,7 +191,7 @@ def row_line(widths: list[tuple[Column, int]], row: int, columns: int, *, at_cur
     for column, width in widths:
         text, role = column.text(row, width)
         short = text if len(text) <= width else text[: width - 1] + ">"
-        cell = short.ljust(width) if column.left else short.rjust(width)
+        cell = _padded(short, width, column)
         spans += [(_GAP, "cursor" if at_cursor else "")] if spans else []
         spans.append((cell, "cursor" if at_cursor else role))
     return merged(filled(tuple(spans), columns, "cursor" if at_cursor else ""))

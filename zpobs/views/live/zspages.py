@@ -83,7 +83,7 @@ class _Zspages:
             Column("free", "FREE", 5, self._free, self._free_values, 7, rising=True),
             Column("state", "STATE", 8, self._state, self._state_values, 4, left=True, widest=18),
             Column("age", "AGE", 9, self._age, lambda: self._seconds(table.first_seen_ns), 3),
-            Column("changed", "CHANGED", 8, self._changed, self._changes, 6, rising=True),
+            Column("changed", "CHANGED", 9, self._changed, self._changes, 6, rising=True),
             Column("node", "NODE", 4, self._nodes, self._node_values, 5, rising=True),
             Column("frames", "FRAMES", 10, self._frames, None, 8, left=True, widest=90),
         )
@@ -136,7 +136,9 @@ class _Zspages:
         return seconds if self._table.born[row] else f">={seconds}", ""
 
     def _changed(self, row: int, _: int) -> Span:
-        return age((self._now_ns - int(self._table.last_seen_ns[row])) / 1e9), ""
+        seconds = age((self._now_ns - int(self._table.last_seen_ns[row])) / 1e9)
+        # A scan tells that nothing changed since, not when anything did.
+        return f">={seconds}" if self._table.scanned[row] else seconds, ""
 
     def _changes(self) -> Values:
         return self._seconds(self._table.last_seen_ns)
