@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zpobs.descriptors import UNTOLD, Look
+from zpobs.descriptors import Look
 from zpobs.views.live.figures import UNKNOWN, age
 from zpobs.views.live.lines import Line, Part, Span, joined
 from zpobs.views.live.scene import Scene
@@ -28,8 +28,9 @@ def entry_of(scene: Scene, state: ViewState) -> dict[str, Any] | None:
     look = look_of(scene, state)
     if look is None or state.zspage is None:
         return None
-    rows = look.dump.rows_of(np.array([state.zspage], dtype=np.uint64))
-    return None if rows[0] == UNTOLD else look.dump.to_json(rows, look.flags)[0]
+    zspages = look.dump.zspages
+    rows = np.flatnonzero((zspages.address == np.uint64(state.zspage)) & ~zspages.torn)
+    return look.dump.to_json(rows[-1:], look.flags)[0] if len(rows) else None
 
 
 def descriptors_table(scene: Scene, state: ViewState) -> Table:

@@ -43,7 +43,7 @@ class Listing:
         return int(self.table.ids[self.order[row]]) if 0 <= row < len(self.order) else None
 
 
-# The newest scenes' listings: a frozen scene always gives the same.
+# Listings of the newest scene alone, which may be large: a frozen scene always gives the same.
 _made: deque[tuple[Scene, _Key, Listing]] = deque(maxlen=4)
 
 
@@ -57,6 +57,8 @@ def listing(scene: Scene, state: ViewState) -> Listing:
     for made_of, made_for, made in _made:
         if made_of is scene and made_for == key:
             return made
+    if _made and _made[0][0] is not scene:
+        _made.clear()
     made = _listing(scene, state, text)
     _made.append((scene, key, made))
     return made
