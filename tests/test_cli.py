@@ -61,6 +61,7 @@ OPTIONS = [
     "--zspages",
     "--sort",
     "--ascii",
+    "--budget",
     "--log",
     "--loader",
     "--attach",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
-import select
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +17,11 @@ from typing import Any
 import pytest
 
 from lab.workload import Churn, ZramDevice
+from tests.terminal import Terminal
 
 TOP = [sys.executable, "-m", "zpobs", "top"]
+# A height of a sparkline that is neither none nor the most.
+SPARK = re.compile("[\u2582-\u2587]")
 
 
 @pytest.fixture(scope="module")
@@ -69,31 +71,51 @@ def test_a_late_pool_is_exact_and_a_signal_ends_with_a_last_frame(
     other.remove()
 
 
-def test_in_a_terminal_it_redraws_and_obeys_keys() -> None:
-    """In a terminal frames replace each other; s sorts, q ends with status 0 and a last frame."""
-    controller, terminal = pty.openpty()
-    command = [*TOP, "--interval", "1"]
-    with running_until_the_end(
-        command, stdin=terminal, stdout=terminal, stderr=terminal
-    ) as running:
-        os.close(terminal)
-        screen = read_until(controller, "\x1b[?1049h", 120)
+def test_in_a_terminal_it_is_interactive(loader: str) -> None:
+    """From the pools to a zspage's descriptors and the events, rates as they happen."""
+    # An emulated machine is slow: 2 % of its core would be a frame or two a minute.
+    with Terminal(
+        [*TOP, "--interval", "1", "--budget", "60", "--loader", loader], rows=30
+    ) as terminal:
+        terminal.shows("pools", timeout_s=120)
+        # Counted from here: the probes are attached.
+        terminal.until(lambda lines: not any("attaching" in line for line in lines), "probes", 120)
         fresh = ZramDevice("64M")
-        Churn(fresh, operations=400, seed=42).finish()
-        screen += read_until(controller, "(by pages)", 20)
-        os.write(controller, b"s")
-        screen += read_until(controller, "(by freeable)", 20)
-        os.write(controller, b"r")
-        screen += read_until(controller, "(reversed, by freeable)", 20)
-        os.write(controller, b"q")
-        screen += read_until(controller, "\x1b[?1049l", 20)
-        rest = read_until(controller, fresh.name, 5)
-    os.close(controller)
-    assert running.returncode == 0
-    assert screen.count("\x1b[H") >= 4
-    assert "q quit" in screen
-    assert fresh.name in rest
+        work = Churn(fresh, operations=3000, seed=42, rate=200)
+        lines = terminal.until(lambda lines: rates_of(lines, fresh.name) > 0, "rates", 60)
+        assert any("health exact" in line for line in lines)
+        terminal.press("/")
+        terminal.type(fresh.name)
+        terminal.press("Enter", "Enter")
+        terminal.shows(f"pools > {fresh.name}", "CLASS")
+        terminal.resize(120, 30)
+        terminal.until(lambda lines: any(SPARK.search(line) for line in lines), "sparkline", 60)
+        work.finish()
+        fresh.compact()
+        terminal.press("e")
+        terminal.shows("compaction", fresh.name, timeout_s=60)
+        terminal.press("e", "Enter")
+        terminal.shows("ADDRESS", "0xffff", timeout_s=60)
+        terminal.press("Enter")
+        terminal.shows("magic", "PFN", timeout_s=60)
+        terminal.press("Space")
+        terminal.shows("PAUSED", timeout_s=60)
+        terminal.press("Space")
+        fresh.reset()
+        terminal.shows(f"{fresh.name} is gone", timeout_s=60)
+        terminal.press("q")
+        assert "health exact" in terminal.ends(0, timeout_s=60)
+        assert terminal.stderr() == ""
     fresh.remove()
+
+
+def rates_of(lines: list[str], name: str) -> int:
+    """Return the allocations a second that the row of a pool shows, 0 if it shows none."""
+    head = next((line for line in lines if line.startswith("POOL ")), "")
+    row = next((line for line in lines if line.startswith(name)), "")
+    at = head.find("ALLOC/s")
+    word = row[: at + len("ALLOC/s")].split()[-1] if at > 0 and row else "-"
+    return int(word.replace(",", "")) if word.replace(",", "").isdecimal() else 0
 
 
 @contextlib.contextmanager
@@ -106,17 +128,3 @@ def running_until_the_end(command: list[str], **streams: Any) -> Iterator[subpro
     finally:
         running.kill()
         running.wait()
-
-
-def read_until(descriptor: int, text: str, timeout_s: float) -> str:
-    """Return what a terminal shows up to a text; AssertionError if it does not come."""
-    seen = b""
-    end_s = time.monotonic() + timeout_s
-    while text.encode() not in seen:
-        ready, _, _ = select.select([descriptor], [], [], max(0, end_s - time.monotonic()))
-        assert ready, f"no {text!r} in {timeout_s} s, but {seen[-500:]!r}"
-        try:
-            seen += os.read(descriptor, 65536)
-        except OSError:
-            break  # the other side is closed
-    return seen.decode(errors="replace")

@@ -48,6 +48,15 @@ _AsciiOption = Annotated[
         help="Draw the live view in ASCII alone; by itself where the locale is not UTF-8.",
     ),
 ]
+_BudgetOption = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        max=100,
+        metavar="PERCENT",
+        help="Of a core, what the live view may take: dear frames come less often.",
+    ),
+]
 _LogOption = Annotated[
     Path | None, typer.Option(help="Also append every frame to this file as JSON (mode 0600).")
 ]
@@ -81,6 +90,7 @@ def top(
     ] = False,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     ascii_only: _AsciiOption = None,
+    budget: _BudgetOption = 2.0,
     log: _LogOption = None,
     loader: LoaderOption = LoaderChoice.AUTO,
     attach: AttachOption = AttachChoice.AUTO,
@@ -125,6 +135,7 @@ def top(
             sort=sort.value,
             at_once=session.scans,
             ascii_only=ascii_only,
+            budget=budget / 100,
         )
         run_top(session, options, stop, progress)
 

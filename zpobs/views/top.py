@@ -40,7 +40,8 @@ class TopOptions:
     """What the command line asked for; times in seconds, ``duration_s`` None for ever.
 
     ``at_once`` shows a frame before the probes are attached: there is a scan.
-    ``ascii_only`` None leaves the choice to the locale.
+    ``ascii_only`` None leaves the choice to the locale. ``budget`` is the share of
+    a core that the interactive view may cost.
     """
 
     interval_s: float
@@ -53,6 +54,7 @@ class TopOptions:
     sort: str = "waste"
     at_once: bool = False
     ascii_only: bool | None = None
+    budget: float = 0.02
 
 
 class StopSignal:
@@ -148,6 +150,7 @@ def _run_live(
         pool=options.pool,
         zspages=options.zspages,
         at_once=options.at_once,
+        budget=options.budget,
         log=None if log is None else lambda snapshot: _write_json(snapshot, log),
     )
     last = live(source, state, feed, stop=stop.descriptor)

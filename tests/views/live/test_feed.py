@@ -23,7 +23,7 @@ from zpobs.errors import EnvironmentLacksError
 from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.views.live import feed as feed_module
-from zpobs.views.live.feed import ATTACHING, COST_SHARE, Feed, FeedOptions
+from zpobs.views.live.feed import ATTACHING, Feed, FeedOptions
 from zpobs.views.live.scene import HISTORY_FRAMES, Ask, Scene
 from zpobs.wire import RECORD_WORDS
 
@@ -279,8 +279,18 @@ def test_costly_scenes_come_less_often(source: ScriptedSource) -> None:
     source.cost_s = 0.15
     reader = reader_of(source, Ask(1.0), duration_s=100)
     reader.run()
-    assert reader.at_s == pytest.approx([*range(0, 100, 10), 100])
-    assert reader.scenes[1].pace_s == pytest.approx(0.15 / COST_SHARE)
+    # The first scene's cost is not held against the second; then 0.15 s are 1.5 % of 10 s.
+    assert reader.at_s == pytest.approx([0, *range(1, 100, 10), 100])
+    assert reader.scenes[0].pace_s == 1.0
+    assert reader.scenes[1].pace_s == pytest.approx(10)
+
+
+def test_the_budget_can_be_larger(source: ScriptedSource) -> None:
+    """Who allows a fifth of a core gets ten times as many frames as with 2 %."""
+    source.cost_s = 0.15
+    reader = reader_of(source, Ask(0.5), duration_s=10, budget=0.2)
+    reader.run()
+    assert reader.at_s == pytest.approx([0, *(0.5 + number for number in range(10)), 10])
 
 
 def test_stopping_ends_with_one_more_frame(source: ScriptedSource) -> None:

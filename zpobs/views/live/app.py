@@ -136,6 +136,9 @@ class LiveApp(App[None]):
     class TerminalGone(Message):
         """Nothing can be written to the terminal, or read from it, any more."""
 
+    class TerminalResumed(Message):
+        """The terminal was given away and taken again."""
+
     def __init__(
         self,
         source: SnapshotSource,
@@ -229,6 +232,14 @@ class LiveApp(App[None]):
         self.gone = True
         self._tell(self.TerminalGone())
 
+    def note_resumed(self) -> None:
+        """Tell that nothing of ours is on the terminal any more."""
+        self._tell(self.TerminalResumed())
+
+    def on_live_app_terminal_resumed(self) -> None:
+        """Paint everything."""
+        self.canvas.refresh()
+
     # -- what goes out --------------------------------------------------------------------
 
     def _cells(self) -> Size:
@@ -311,19 +322,34 @@ class Driver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self._gone = app.note_gone
+        self._gone, self._resumed = app.note_gone, app.note_resumed
+        self._hangup: select.epoll | None = None
         assert sys.__stdout__ is not None
         self._file = Output(sys.__stdout__, self._gone)  # type: ignore[assignment]
-        # No event is asked for: a hang-up is always told. Without this a terminal that goes
-        # and sends no signal would have the reader of keys turn round and round.
-        self._hangup = select.epoll()
-        if os.isatty(self.fileno):
-            self._hangup.register(self.fileno, 0)
-        asyncio.get_running_loop().add_reader(self._hangup.fileno(), self._hung_up)
 
     def _hung_up(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._hangup.fileno())
+        self._unwatch()
         self._gone()
+
+    def _unwatch(self) -> None:
+        if self._hangup is not None and not self._hangup.closed:
+            asyncio.get_running_loop().remove_reader(self._hangup.fileno())
+            self._hangup.close()
+
+    def start_application_mode(self) -> None:
+        """Take the terminal; whenever it was given away in between, all must be painted anew.
+
+        SIGCONT also comes to what was never stopped, or was without being asked.
+        """
+        if self._hangup is None:
+            # No event is asked for: a hang-up is always told. Without this a terminal that goes
+            # and sends no signal would have the reader of keys turn round and round.
+            self._hangup = select.epoll()
+            if os.isatty(self.fileno):
+                self._hangup.register(self.fileno, 0)
+            asyncio.get_running_loop().add_reader(self._hangup.fileno(), self._hung_up)
+            super().start_application_mode()  # type: ignore[no-untyped-call]
+        self._resumed()
 
     def run_input_thread(self) -> None:
         """Read keys until the end, or until there is nothing to read them from."""
@@ -333,10 +359,10 @@ class Driver(LinuxDriver):
             self._gone()
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Give back what is held; it can be started again."""
         super().close()
-        asyncio.get_running_loop().remove_reader(self._hangup.fileno())
-        self._hangup.close()
+        self._unwatch()
+        self._hangup = None
 
 
 @contextlib.contextmanager

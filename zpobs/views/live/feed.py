@@ -23,8 +23,9 @@ from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.views.live.scene import HISTORY_FRAMES, Activity, Ask, Scene
 from zpobs.views.source import SnapshotSource
 
-# The most of a core that taking scenes may cost; drawing them is to fit into 2 % as well.
-COST_SHARE = 0.015
+# What of the budget taking scenes may cost; drawing them is to fit into it as well.
+SCENES_SHARE = 0.75
+DEFAULT_BUDGET = 0.02
 ATTACHING = "attaching probes"
 _POOL_ITSELF = -1
 
@@ -36,6 +37,7 @@ class FeedOptions:
     ``at_once``: there is a scan, so a scene can be had before the probes are
     attached, and attaching them is the feed's task. ``log`` gets every frame,
     with all zspages if ``zspages``. ``pool`` is the only one that is wanted.
+    ``budget`` is the share of a core that the view may cost.
     """
 
     duration_s: float | None = None
@@ -43,6 +45,7 @@ class FeedOptions:
     zspages: bool = False
     at_once: bool = False
     log: Callable[[Snapshot], None] | None = None
+    budget: float = DEFAULT_BUDGET
 
 
 class Feed:
@@ -137,7 +140,8 @@ class Feed:
         if self._options.duration_s is not None:
             end_s = time.monotonic() + self._options.duration_s
         if not self._stopping:
-            self._show()
+            # Paused or not: what is shown says that probes are being attached.
+            self._show(must=True)
         while not self._stopping:
             due_s = min(self._taken_s + self._pace_s, end_s)
             if self._source.wait(due_s, (self._wake,)):
@@ -152,7 +156,8 @@ class Feed:
     @property
     def _share(self) -> float:
         """What of a core frames may cost; while descriptors are read these have as much."""
-        return COST_SHARE / 2 if self._ask.descriptors else COST_SHARE
+        share = self._options.budget * SCENES_SHARE
+        return share / 2 if self._ask.descriptors else share
 
     @property
     def _pace_s(self) -> float:
@@ -168,8 +173,8 @@ class Feed:
         if not self._stopping and (deeper or before.paused > now.paused):
             self._show(in_turn=False)
 
-    def _show(self, *, in_turn: bool = True, doing: str = "") -> None:
-        """Take a scene and deliver it.
+    def _show(self, *, in_turn: bool = True, must: bool = False, doing: str = "") -> None:
+        """Take a scene and deliver it, unless it is paused and nothing but its turn calls for it.
 
         One that is out of turn leaves the rates as they are: over so short a
         time they would mean little.
@@ -182,8 +187,10 @@ class Feed:
             self._base = snapshot
             self._remember()
         cost_s = time.thread_time() - begin_s
-        self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
-        wanted = not (self._ask.paused and in_turn)
+        # The first one warms up what is needed for all: it tells nothing of the next.
+        if self._last is not None:
+            self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
+        wanted = must or not in_turn or not self._asked.paused
         look, problem = self._looked() if wanted else (None, "")
         self._last = self._scene(snapshot, look=look, look_problem=problem, doing=doing)
         if wanted:
