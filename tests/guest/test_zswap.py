@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from zpobs.session import scan_once
+from zpobs.waste import pool_waste
+
 SCAN = [sys.executable, "-m", "zpobs", "scan", "--json"]
 PARAMETERS = Path("/sys/module/zswap/parameters")
 GROUPS = Path("/sys/fs/cgroup")
@@ -81,6 +84,25 @@ def scan_at_rest() -> list[dict[str, Any]]:
 def assert_equals_meminfo(pools: list[dict[str, Any]]) -> None:
     assert sum(pool["pages"] for pool in pools) * 4096 == meminfo("Zswap")
     assert sum(pool["objects"] for pool in pools) * 4096 == meminfo("Zswapped")
+
+
+@pytest.mark.usefixtures("swap")
+def test_the_owner_tells_how_many_objects_its_only_pool_has() -> None:
+    """Not how large they are: that is bounded by the size classes."""
+    process = hog("only", 40)
+    scan_at_rest()
+    shot = scan_once().snapshot
+    (pool,) = (each for each in shot.pools if each.owner == "zswap")
+    assert pool.objects > 4000
+    figures = pool.owner_figures
+    assert figures is not None
+    assert (figures.requested_bytes, figures.objects) == (None, pool.objects)
+    waste = pool_waste(pool, shot.kernel)
+    assert waste.requested is not None
+    # Every page of the hog has 1500 bytes that nothing compresses.
+    assert 1500 * pool.objects < waste.requested.high
+    assert not waste.requested.exact
+    end(process)
 
 
 @pytest.mark.usefixtures("swap")
