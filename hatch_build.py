@@ -20,12 +20,13 @@ class BpfObjects(BuildHookInterface[Any]):
         """Compile; for a wheel also say where all of it goes and which machines it fits."""
         sys.path.insert(0, self.root)
         from zpobs.bpf_build import build_objects  # noqa: PLC0415 - found by the line above
-        from zpobs.man_build import build_man_pages  # noqa: PLC0415
 
         made = build_objects()
         if version != "editable":
             objects = {str(path): f"zpobs/_bpf/{name}" for name, path in made.items()}
             build_data["force_include"].update({"bpf": "zpobs/_bpf"} | objects)
+            from zpobs.man_build import build_man_pages  # noqa: PLC0415 - needs more than objects
+
             pages = build_man_pages(Path(self.root, "build", "man"))
             build_data["shared_data"].update(
                 {str(page): f"share/man/man1/{page.name}" for page in pages}

@@ -94,6 +94,13 @@ def test_the_wheel_carries_sources_and_objects(wheel: Path) -> None:
     assert Path("zpobs/bpf_build.py") not in names
 
 
+def test_the_installation_has_manual_pages(installed: Path) -> None:
+    """One of each command, where man looks beside the programs of PATH."""
+    pages = {path.name for path in (installed.parent / "share" / "man" / "man1").iterdir()}
+    assert {"zpobs.1", "zpobs-top.1", "zpobs-doctor.1"} <= pages
+    assert not list(installed.parent.rglob("man_build.py"))
+
+
 def test_it_runs_from_anywhere(installed: Path, tmp_path: Path) -> None:
     """The program is there, and it is that of the wheel."""
     assert "Usage: zpobs" in run_well(installed / "zpobs", "--help", cwd=tmp_path)

@@ -22,6 +22,8 @@ from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
 from zpobs.wire import POOLS_MAX
 
 _VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
+# The helper that every program uses.
+_READS = "bpf_probe_read_kernel"
 # struct zs_setup of bpf/dialect_core.h: ring_bytes, vmemmap_base.
 _SETUP = struct.Struct("=QQ")
 
@@ -93,7 +95,10 @@ class CoreLoader:
             if _no_ring(error):
                 raise ring_too_large(ring_bytes) from error
             # Not this or that program: the kernel wants none of the kind.
-            of_the_kind = error.errno == errno.EPERM and not error.verifier
+            of_the_kind = (error.errno == errno.EPERM and not error.verifier) or (
+                # As under lockdown: no program may read what all of them do.
+                f"cannot use helper {_READS}" in error.verifier
+            )
             if of_the_kind or not sort_out:
                 return None, dict.fromkeys(plan.hooks, error.explained())
         failed: dict[Hook, str] = {}
