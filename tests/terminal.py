@@ -42,10 +42,10 @@ class Terminal:
         if errors_apart:
             line += f" 2>{self._path('stderr')}"
         script = (
-            f"stty -a >{self._path('before')}\n"
+            f"stty -g >{self._path('before')}\n"
             f"{line}\n"
             'echo "ended with status $?"\n'
-            f"stty -a >{self._path('after')}\n"
+            f"stty -g >{self._path('after')}\n"
             "exec sleep infinity\n"
         )
         Path(self._path("script")).write_text(script, encoding="utf-8")
