@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 RELEASE = os.uname().release
-ONCE = f"{sys.executable} -m zpobs top --once"
+ZPOBS = f"{sys.executable} -m zpobs"
+ONCE = f"{ZPOBS} top --once"
+JIT = Path("/proc/sys/net/core/bpf_jit_enable")
 
 # What is taken away (by mounts in a namespace of its own), the options that ask for it
 # alone, and what the line must name.
@@ -71,6 +75,69 @@ def test_no_root() -> None:
     """A user without capabilities is told which ones are missing."""
     line = assert_one_clear_line(run(f"setpriv --reuid=65534 --clear-groups {ONCE}"), 3)
     assert "CAP_BPF" in line
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """Have BPF programs interpreted."""
+    JIT.write_text("0")
+    yield
+    JIT.write_text("1")
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_programs_that_are_not_compiled(tmp_path: Path) -> None:
+    """The verifier's reason, the file with its whole log, and the sysctl, which then cures."""
+    state = f"XDG_STATE_HOME={tmp_path}"
+    line = assert_one_clear_line(run(f"{state} {ZPOBS} scan"), 3)
+    log = tmp_path / "zpobs" / "verifier-scan_pool.log"
+    reason = "scan_pool: callbacks are not allowed in non-JITed programs"
+    assert f"found: {reason} (whole log in {log});" in line
+    assert reason.partition(": ")[2] in log.read_text()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    # With the probes alone top goes on, and says the same.
+    top = run(f"{state} {ONCE} --interval 0.1")
+    assert (top.returncode, top.stderr) == (0, "")
+    assert f"no scans: the scanner cannot be loaded: {reason}" in top.stdout
+    advice = line.partition("; try: ")[2]
+    assert f"(try: {advice})" in top.stdout
+    assert run(advice).returncode == 0
+    assert run(f"{ZPOBS} scan").returncode == 0
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/kernel/perf_event_paranoid").read_text() != "3\n",
+    reason="this kernel gives perf events to CAP_PERFMON",
+)
+def test_kprobes_where_perf_events_are_for_root() -> None:
+    """What the line says last cures it; and a process with no rights is told the one that does."""
+    caps = "setpriv --reuid=65534 --clear-groups --inh-caps +{0} --ambient-caps +{0}"
+    command = f"{ONCE} --interval 0.1 --no-scan --attach kprobe"
+    able = caps.format("bpf,+perfmon")
+    line = assert_one_clear_line(run(f"{able} {command}"), 3)
+    *_, advice = line.partition("; try: ")[2].split(", or ")
+    assert advice == "sysctl kernel.perf_event_paranoid=2"
+    nobody = assert_one_clear_line(run(f"setpriv --reuid=65534 --clear-groups {command}"), 3)
+    assert nobody.endswith("try: sudo, or CAP_SYS_ADMIN")
+    try:
+        assert run(advice).returncode == 0
+        assert run(f"{able} {command}").returncode == 0
+    finally:
+        assert run("sysctl kernel.perf_event_paranoid=3").returncode == 0
+
+
+@pytest.mark.parametrize("loader", ["core", "bcc"])
+def test_a_ring_that_memory_does_not_suffice_for(loader: str) -> None:
+    """The kernel's refusal is told as one of memory, by either loader."""
+    group = Path("/sys/fs/cgroup/small")
+    Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory")
+    group.mkdir(exist_ok=True)
+    (group / "memory.max").write_text("300M")
+    enter = f"echo $$ > {group}/cgroup.procs"
+    line = assert_one_clear_line(
+        run(f"{enter}; exec {ONCE} --ring-size 512M --no-scan --loader {loader}"), 3
+    )
+    assert "not enough memory for 524,288 KiB; try: --ring-size 1M" in line
 
 
 def test_unknown_pool() -> None:
