@@ -85,6 +85,14 @@ def test_a_device_in_use_is_not_steady(root: Path, file: str, text: str) -> None
     assert not figures.steady
 
 
+def test_a_write_that_began_before_and_has_not_ended_is_not_steady(root: Path) -> None:
+    """Its object may be there and not be counted yet, all figures standing still."""
+    write(root / "sys/block/zram0/inflight", "0 1\n")
+    (figures,) = told(root, make_pool())
+    assert figures is not None
+    assert not figures.steady
+
+
 def test_zswap_in_use_is_not_steady(root: Path) -> None:
     """A page that went in and out again shows as well."""
     vmstat = "zswpin 2\nzswpout 3\nzswpwb 3\n"
