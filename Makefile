@@ -27,6 +27,12 @@ demo: setup ## Live zpobs top on a real zpdesc kernel under a real workload, the
 	@$(PYTHON) -m lab run --kernel $(KERNEL) --append movablecore=30% --timeout 900 -- \
 		python3 -m lab.demo
 
+.PHONY: picture
+picture: setup ## Make docs/pictures/top.svg anew: the live view of a device at work in a guest
+	@mkdir -p build docs/pictures
+	@$(PYTHON) -m lab run --kernel $(KERNEL) -- python3 -m lab.picture >build/top.svg
+	@mv build/top.svg docs/pictures/top.svg
+
 .PHONY: test
 test: setup check ## Checks, then every test: on this machine and in guests
 	$(PYTHON) -m pytest

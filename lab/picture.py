@@ -1,6 +1,6 @@
 """The picture of the interactive view in docs/pictures, made of a real scene inside a guest.
 
-    python3 -m lab.picture FILE
+    python3 -m lab.picture > FILE
 
 Watches a zram device on which ``churn`` works and which is compacted meanwhile,
 takes one scene with the probes' rates, and writes what the view shows of the
@@ -9,11 +9,9 @@ device's size classes as SVG: text as text, nothing to be fetched.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import time
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 from lab.workload import Churn, ZramDevice
@@ -110,18 +108,18 @@ def svg(lines: list[Line], size: Size, title: str) -> str:
 def _word(found: re.Match[str], role: str, column: int) -> str:
     known = f' class="{role}"' if role in _STYLES else ""
     at = _MARGIN + (column + found.start()) * _CELL_WIDTH
+    if not found[0].isascii():
+        # Bars and sparklines: a font may have other widths for these.
+        width = len(found[0]) * _CELL_WIDTH
+        known += f' textLength="{width:g}" lengthAdjust="spacingAndGlyphs"'
     return f'<tspan x="{at:g}"{known}>{escape(found[0])}</tspan>'
 
 
 def main() -> int:
-    """Make the picture."""
-    parser = argparse.ArgumentParser(description="a picture of zpobs top at work")
-    parser.add_argument("file", type=Path)
-    options = parser.parse_args()
+    """Write the picture to standard output."""
     scene = record()
-    lines = classes_of(scene, 1.0)
     title = "zpobs top: the size classes of a zram device at work"
-    options.file.write_text(svg(lines, SIZE, title), encoding="utf-8")
+    sys.stdout.write(svg(classes_of(scene, 1.0), SIZE, title))
     return 0
 
 
