@@ -13,9 +13,12 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # The witness does not know pages without a descriptor of their own, so nothing that needs it.
 OLDER = [f"tests/guest/test_{name}.py" for name in ("loaders", "top", "frames")]
 OLDER += ["-k", "not bcc and not tell_the_same"]
+# These have a guest of their own.
+OWN = [f"--ignore=tests/guest/test_{name}.py" for name in ("demo", "lockdown")]
 # Kernel, loader, form of attaching, and the tests. Migration in a guest wants movable memory.
 RUNS = {
-    "all on 7.3": ("7.3", "core", "auto", ["tests/guest", "--ignore=tests/guest/test_demo.py"]),
+    "all on 7.3": ("7.3", "core", "auto", ["tests/guest", *OWN]),
+    "locked down, on 7.3": ("7.3", "core", "auto", ["tests/guest/test_lockdown.py"]),
     "kprobes on 7.3": ("7.3", "core", "kprobe", ["tests/guest/test_exact.py"]),
     "bcc on 7.3": ("7.3", "bcc", "auto", ["tests/guest/test_exact.py", "tests/guest/test_top.py"]),
     "each hook taken away on 7.3": ("7.3", "auto", "auto", ["tests/guest/test_demo.py"]),

@@ -13,6 +13,8 @@ import pytest
 
 DOCTOR = f"{sys.executable} -m zpobs doctor"
 NOBODY = "setpriv --reuid=65534 --clear-groups"
+JIT = Path("/proc/sys/net/core/bpf_jit_enable")
+ZSWAP = Path("/sys/module/zswap/parameters")
 KPTR = Path("/proc/sys/kernel/kptr_restrict")
 
 
@@ -99,6 +101,35 @@ def test_what_it_advises_cures() -> None:
     assert advice == "sysctl kernel.kptr_restrict=1"
     assert run(f"sysctl -w {advice.removeprefix('sysctl ')}").returncode == 0
     assert standings(report()) == ["works", "works"]
+
+
+def test_it_cures_programs_that_are_not_compiled() -> None:
+    """The setting is named, and the advice, followed to the letter, brings scans back."""
+    JIT.write_text("0")
+    try:
+        found = report()
+        assert standings(found) == ["fails", "works"]
+        (advice,) = found["try"]
+        assert run(advice).returncode == 0
+        assert standings(report()) == ["works", "works"]
+    finally:
+        JIT.write_text("1")
+
+
+if (ZSWAP / "zpool").exists():
+
+    def test_it_cures_a_zswap_that_zsmalloc_does_not_hold() -> None:
+        """What zswap holds is named as not seen, until zsmalloc holds it, as advised."""
+        ZSWAP.joinpath("zpool").write_text("zbud")
+        ZSWAP.joinpath("enabled").write_text("Y")
+        try:
+            found = report()
+            (advice,) = found["try"]
+            assert check(found, "zswap")["found"] == "enabled, with zbud"
+            assert run(advice).returncode == 0
+            assert report()["try"] == []
+        finally:
+            ZSWAP.joinpath("enabled").write_text("N")
 
 
 def test_without_libbpf_it_names_the_package() -> None:
