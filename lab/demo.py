@@ -91,7 +91,7 @@ class Load:
             operations=operations,
             rate=self.rate // 4,
             seed=self.seed,
-            memory_max=operations * 600,
+            memory_high=operations * 600,
             zswap_max=operations * 350,
         )
 
@@ -131,7 +131,7 @@ class Demonstration:
         return [*checks, self._take_down(pressure)]
 
     def _work(self) -> tuple[ZswapPressure, dict[str, int]]:
-        """Run both workloads, pages moving meanwhile; return zswap's, which keeps what it stored.
+        """Run both workloads beside each other; return zswap's, which keeps what it stored.
 
         The second part is what was done on the zram device.
         """
@@ -140,9 +140,6 @@ class Demonstration:
         self._say(f"churn: {load.operations} operations on {device.name}, {rate}")
         self._say(f"churn: {load.operations // 4} operations in memory it has too little of")
         churn, pressure = load.on_zram(device), load.in_zswap()
-        with churn.paused():
-            moving = self._witness.walk(self._witness.zram_pool(device.name))
-        self._say(f"{move_pages(moving)} memory blocks went offline and came back meanwhile")
         made = churn.finish()
         pressure.rest()
         used = zswap_figures().since(self._before)

@@ -26,6 +26,8 @@ _SWAP = "/dev/ram0"
 # Whichever is not in use makes a new pool.
 _COMPRESSORS = ("lzo", "lz4")
 _GROUP_GONE_S = 20.0
+# Times the pressure's own limit: nothing is to meet it.
+_HARD_LIMIT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class ZswapPressure:
     """The churn program on memory of its own, with less of it than it uses.
 
     It writes, overwrites, discards and reads single pages, the same for the same
-    seed, and compares what it reads. Pages that do not fit below ``memory_max``
+    seed, and compares what it reads. Pages that do not fit below ``memory_high``
     bytes go to zswap (stores), come back when they are touched (loads), and are
     dropped with what is overwritten or discarded (invalidations). What zswap
     keeps for it counts as its memory too; beyond ``zswap_max`` bytes pages are
@@ -128,7 +130,7 @@ class ZswapPressure:
         pages: int,
         operations: int,
         seed: int,
-        memory_max: int,
+        memory_high: int,
         zswap_max: int | None = None,
         mix: str = "40:15:15:0:30",
         kinds: str | None = None,
@@ -137,7 +139,10 @@ class ZswapPressure:
     ) -> None:
         self._group = _GROUPS / name
         self._group.mkdir()
-        (self._group / "memory.max").write_text(str(memory_max))
+        # Not memory.max: pages that are isolated for a migration cannot be reclaimed, and
+        # where these are much of so little memory the process would be killed.
+        (self._group / "memory.high").write_text(str(memory_high))
+        (self._group / "memory.max").write_text(str(_HARD_LIMIT * memory_high))
         if zswap_max is not None:
             (self._group / "memory.zswap.max").write_text(str(zswap_max))
         command = ["churn", "--memory", "--hold", "--json", "--pages", str(pages)]

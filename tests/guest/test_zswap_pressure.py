@@ -29,7 +29,7 @@ def test_under_pressure(top: Top, witness: Witness) -> None:
     """Stores, loads, invalidations, pages written back and moved: by probes alone all is exact."""
     before = zswap_figures()
     pressure = ZswapPressure(
-        "pressed", pages=4_000, operations=10_000, seed=31, memory_max=6 << 20, zswap_max=3 << 20
+        "pressed", pages=4_000, operations=10_000, seed=31, memory_high=6 << 20, zswap_max=3 << 20
     )
     made = pressure.rest()
     # Everything that is still stored was read back in the end, and was what had been written.
