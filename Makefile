@@ -24,7 +24,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: setup ## Live zpobs top on a real zpdesc kernel under a real workload, then the comparison
-	@$(PYTHON) -m lab run --kernel $(KERNEL) --append movablecore=30% --timeout 900 -- \
+	@$(PYTHON) -m lab run --kernel $(KERNEL) --append movablecore=512M --timeout 900 -- \
 		python3 -m lab.demo
 
 .PHONY: picture

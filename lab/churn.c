@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * churn: write, overwrite and discard single pages of a block device at full speed, and keep books.
+ * churn: write, overwrite, discard and read single pages of a block device, or of memory of its
+ * own, at full speed, and keep books.
  *
  * Everything follows from the seed: which operation comes next, which page it hits and what is
  * written there. The program knows at any time which page is stored and whether it is filled with
  * one repeated word, so that its final report says how many objects a zram device must have
- * allocated, freed and kept. The device has to be empty when it begins.
+ * allocated, freed and kept. The device has to be empty when it begins. Of memory the kernel
+ * decides what goes to swap and when, so there the report tells only what was done.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,11 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, MAX_KINDS = 64, NS_PER_S = 1000000000 };
+enum { EXIT_USAGE = 2, MAX_KINDS = 64, MIX_WEIGHTS = 5, NS_PER_S = 1000000000 };
 
 enum fill { FILL_ZERO, FILL_SAME, FILL_TEXT, FILL_PART, FILL_MIXED, FILL_RANDOM };
 
@@ -48,10 +51,12 @@ struct options {
 	uint64_t operations;
 	uint64_t seed;
 	uint64_t rate;
-	unsigned int mix[4]; /* write, overwrite, discard, discard of nothing */
+	unsigned int mix[MIX_WEIGHTS]; /* write, overwrite, discard, discard of nothing, read */
 	struct kind kinds[MAX_KINDS];
 	unsigned int kind_count;
+	bool memory;
 	bool verify;
+	bool hold;
 	bool json;
 };
 
@@ -61,6 +66,7 @@ struct counts {
 	uint64_t overwrites;
 	uint64_t discards;
 	uint64_t discards_missed;
+	uint64_t reads;
 	uint64_t same_filled_writes;
 	uint64_t zs_malloc;
 	uint64_t zs_free;
@@ -76,6 +82,7 @@ static uint32_t *order; /* the stored pages first, then the others */
 static size_t page_size;
 static unsigned char *buffer, *expected;
 static int device;
+static unsigned char *memory; /* instead of the device, if not NULL */
 static volatile sig_atomic_t stopped_by;
 
 static void die(int status, const char *what, const char *about)
@@ -186,6 +193,52 @@ static void generate(unsigned char *page, uint32_t number, uint64_t serial, unsi
 	}
 }
 
+static void store(uint32_t number)
+{
+	ssize_t done;
+
+	if (memory) {
+		memcpy(memory + number * page_size, buffer, page_size);
+		return;
+	}
+	done = pwrite(device, buffer, page_size, (off_t)(number * (uint64_t)page_size));
+	if (done < 0)
+		die_errno("cannot write a page");
+	if ((size_t)done != page_size)
+		die(EXIT_FAILURE, "a page was written only in part", NULL);
+}
+
+static void drop(uint32_t number)
+{
+	uint64_t range[2] = {number * (uint64_t)page_size, page_size};
+
+	if (memory ? madvise(memory + range[0], page_size, MADV_DONTNEED)
+		   : ioctl(device, BLKDISCARD, range))
+		die_errno("cannot discard a page");
+}
+
+/* Read a page back and compare; one that is not stored reads as zeros. */
+static void check(uint32_t number)
+{
+	const unsigned char *found = memory ? memory + number * page_size : buffer;
+	struct page *page = &table[number];
+	ssize_t done = (ssize_t)page_size;
+	char about[64];
+
+	if (!memory)
+		done = pread(device, buffer, page_size, (off_t)(number * (uint64_t)page_size));
+	if (done < 0)
+		die_errno("cannot read a page back");
+	if (page->serial)
+		generate(expected, number, page->serial, page->kind);
+	else
+		memset(expected, 0, page_size);
+	if ((size_t)done != page_size || memcmp(found, expected, page_size)) {
+		snprintf(about, sizeof(about), "page %" PRIu32, number);
+		die(EXIT_FAILURE, "what was read back differs", about);
+	}
+}
+
 static unsigned int draw(const unsigned int *weights, unsigned int number, uint64_t *state)
 {
 	uint64_t total = 0, at;
@@ -223,17 +276,12 @@ static void write_page(uint32_t number, uint64_t *state)
 {
 	unsigned int weights[MAX_KINDS], kind;
 	struct page *page = &table[number];
-	ssize_t done;
 
 	for (kind = 0; kind < opt.kind_count; kind++)
 		weights[kind] = opt.kinds[kind].weight;
 	kind = draw(weights, opt.kind_count, state);
 	generate(buffer, number, count.operations, kind);
-	done = pwrite(device, buffer, page_size, (off_t)(number * (uint64_t)page_size));
-	if (done < 0)
-		die_errno("cannot write a page");
-	if ((size_t)done != page_size)
-		die(EXIT_FAILURE, "a page was written only in part", NULL);
+	store(number);
 
 	if (page->serial) {
 		count.overwrites++;
@@ -254,11 +302,9 @@ static void write_page(uint32_t number, uint64_t *state)
 
 static void discard_page(uint32_t number)
 {
-	uint64_t range[2] = {number * (uint64_t)page_size, page_size};
 	struct page *page = &table[number];
 
-	if (ioctl(device, BLKDISCARD, range) < 0)
-		die_errno("cannot discard a page");
+	drop(number);
 	if (!page->serial) {
 		count.discards_missed++;
 		return;
@@ -272,10 +318,10 @@ static void discard_page(uint32_t number)
 /* Do one operation; one that is not possible now is replaced by one that is. */
 static void operate(uint64_t *state)
 {
-	enum { WRITE, OVERWRITE, DISCARD, MISS } what = draw(opt.mix, 4, state);
+	enum { WRITE, OVERWRITE, DISCARD, MISS, READ } what = draw(opt.mix, MIX_WEIGHTS, state);
 	uint64_t unused = opt.pages - count.stored;
 
-	if (!count.stored && (what == OVERWRITE || what == DISCARD))
+	if (!count.stored && (what == OVERWRITE || what == DISCARD || what == READ))
 		what = WRITE;
 	else if (!unused && (what == WRITE || what == MISS))
 		what = OVERWRITE;
@@ -293,6 +339,10 @@ static void operate(uint64_t *state)
 		break;
 	case MISS:
 		discard_page(order[count.stored + below(state, unused)]);
+		break;
+	case READ:
+		check(order[below(state, count.stored)]);
+		count.reads++;
 		break;
 	}
 }
@@ -315,23 +365,12 @@ static void wait_for_turn(const struct timespec *begun)
 
 static void verify(void)
 {
-	char about[64];
-
 	for (uint64_t number = 0; number < opt.pages; number++) {
-		struct page *page = &table[number];
-		ssize_t done = pread(device, buffer, page_size, (off_t)(number * page_size));
-
-		if (done < 0)
-			die_errno("cannot read a page back");
-		if (page->serial)
-			generate(expected, (uint32_t)number, page->serial, page->kind);
-		else
-			memset(expected, 0, page_size);
-		if ((size_t)done != page_size || memcmp(buffer, expected, page_size)) {
-			snprintf(about, sizeof(about), "page %" PRIu64, number);
-			die(EXIT_FAILURE, "what was read back differs", about);
-		}
-		count.verified += page->serial != 0;
+		/* Memory that is not stored would come to be by being read. */
+		if (memory && !table[number].serial)
+			continue;
+		check((uint32_t)number);
+		count.verified += table[number].serial != 0;
 	}
 }
 
@@ -349,19 +388,22 @@ static void report(double seconds)
 		{"overwrites", count.overwrites},
 		{"discards", count.discards},
 		{"discards_missed", count.discards_missed},
+		{"reads", count.reads},
 		{"same_filled_writes", count.same_filled_writes},
-		{"zs_malloc", count.zs_malloc},
-		{"zs_free", count.zs_free},
 		{"pages_stored", count.stored},
 		{"same_filled_stored", count.same_filled_stored},
+		/* What follows is only known of a device. */
+		{"zs_malloc", count.zs_malloc},
+		{"zs_free", count.zs_free},
 		{"live_objects", count.stored - count.same_filled_stored},
 	};
+	size_t known_rows = sizeof(rows) / sizeof(rows[0]) - (memory ? 3 : 0);
 
 	if (!opt.json)
 		fprintf(stderr, "churn: %" PRIu64 " operations in %.2f s\n", count.operations,
 			seconds);
 	printf("{");
-	for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++)
+	for (size_t row = 0; row < known_rows; row++)
 		printf("\"%s\": %" PRIu64 ", ", rows[row].name, rows[row].value);
 	if (opt.verify)
 		printf("\"verified\": %" PRIu64 ", ", count.verified);
@@ -372,19 +414,22 @@ static void report(double seconds)
 
 static void usage(FILE *stream)
 {
-	fputs("usage: churn --device DEVICE --pages N --operations N [options]\n"
+	fputs("usage: churn {--device DEVICE | --memory} --pages N --operations N [options]\n"
 	      "  --device DEVICE   an empty block device, such as /dev/zram0\n"
+	      "  --memory          memory of this process instead, which the kernel may swap out\n"
 	      "  --pages N         use the first N pages of it\n"
 	      "  --operations N    how many operations to do\n"
 	      "  --seed S          default 1; the same seed does the same again\n"
-	      "  --mix W:O:D[:M]   weights of write, overwrite, discard, and discard of a page\n"
-	      "                    that is not stored; default 50:30:20:0\n"
+	      "  --mix W:O:D[:M[:R]]\n"
+	      "                    weights of write, overwrite, discard, discard of a page that\n"
+	      "                    is not stored, and read; default 50:30:20:0:0\n"
 	      "  --kinds LIST      contents, KIND[:WEIGHT],...: zero, same (one word repeated),\n"
 	      "                    text, r1 to r99 (so many percent of random bytes), mixed (r1\n"
 	      "                    to r99 at random), random; default zero:5,same:5,text:20,\n"
 	      "                    mixed:60,random:10\n"
 	      "  --rate N          at most N operations a second; default 0, full speed\n"
 	      "  --verify          read everything back in the end and compare\n"
+	      "  --hold            after the report keep everything until standard input ends\n"
 	      "  --json            no summary on stderr\n"
 	      "The report is one JSON object on stdout. Status: 0 done, 1 failed, 2 wrong usage,\n"
 	      "128+N stopped by signal N after a report of what was done.\n",
@@ -412,13 +457,13 @@ static void parse_mix(char *text)
 	memset(opt.mix, 0, sizeof(opt.mix));
 	while ((word = strsep(&text, ":"))) {
 		weight = number_of(word, "--mix");
-		if (at == 4 || weight > 1000000)
-			die(EXIT_USAGE, "--mix", "not W:O:D or W:O:D:M");
+		if (at == MIX_WEIGHTS || weight > 1000000)
+			die(EXIT_USAGE, "--mix", "not W:O:D, W:O:D:M or W:O:D:M:R");
 		opt.mix[at++] = (unsigned int)weight;
 		total += weight;
 	}
 	if (at < 3 || !total)
-		die(EXIT_USAGE, "--mix", "not W:O:D or W:O:D:M");
+		die(EXIT_USAGE, "--mix", "not W:O:D, W:O:D:M or W:O:D:M:R");
 }
 
 static void parse_kind(char *word, struct kind *kind)
@@ -468,6 +513,8 @@ static const struct option known[] = {
 	{"mix", required_argument, NULL, 'm'},
 	{"kinds", required_argument, NULL, 'k'},
 	{"rate", required_argument, NULL, 'r'},
+	{"memory", no_argument, NULL, 'a'},
+	{"hold", no_argument, NULL, 'l'},
 	{"verify", no_argument, NULL, 'v'},
 	{"json", no_argument, NULL, 'j'},
 	{"help", no_argument, NULL, 'h'},
@@ -501,6 +548,12 @@ static void parse_options(int argc, char **argv)
 		case 'r':
 			opt.rate = number_of(optarg, "--rate");
 			break;
+		case 'a':
+			opt.memory = true;
+			break;
+		case 'l':
+			opt.hold = true;
+			break;
 		case 'v':
 			opt.verify = true;
 			break;
@@ -516,8 +569,10 @@ static void parse_options(int argc, char **argv)
 	}
 	if (optind < argc)
 		die(EXIT_USAGE, "what is this", argv[optind]);
-	if (!opt.device || !opt.pages || !opt.operations || opt.pages > UINT32_MAX)
-		die(EXIT_USAGE, "--device, --pages and --operations are needed; see --help", NULL);
+	if (!opt.device == !opt.memory)
+		die(EXIT_USAGE, "either --device or --memory is needed; see --help", NULL);
+	if (!opt.pages || !opt.operations || opt.pages > UINT32_MAX)
+		die(EXIT_USAGE, "--pages and --operations are needed; see --help", NULL);
 }
 
 static void open_device(void)
@@ -538,6 +593,17 @@ static void open_device(void)
 		die(EXIT_FAILURE, opt.device, "has not so many pages");
 }
 
+/* Single pages, as they would come from a device: no huge ones. */
+static void map_memory(void)
+{
+	memory = mmap(NULL, opt.pages * page_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		die_errno("cannot map so much memory");
+	if (madvise(memory, opt.pages * page_size, MADV_NOHUGEPAGE) && errno != EINVAL)
+		die_errno("cannot refuse huge pages");
+}
+
 static void prepare(void)
 {
 	struct sigaction action = {.sa_handler = stop};
@@ -555,7 +621,10 @@ static void prepare(void)
 	}
 	if (sigaction(SIGINT, &action, NULL) < 0 || sigaction(SIGTERM, &action, NULL) < 0)
 		die_errno("cannot catch signals");
-	open_device();
+	if (opt.memory)
+		map_memory();
+	else
+		open_device();
 }
 
 int main(int argc, char **argv)
@@ -582,5 +651,7 @@ int main(int argc, char **argv)
 		verify();
 	report((double)(ended.tv_sec - begun.tv_sec) +
 	       (double)(ended.tv_nsec - begun.tv_nsec) / NS_PER_S);
+	while (opt.hold && !stopped_by && read(STDIN_FILENO, buffer, page_size) > 0)
+		;
 	return stopped_by ? 128 + stopped_by : EXIT_SUCCESS;
 }

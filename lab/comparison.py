@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.witness import KernelPool
 from lab.workload import PAGE_BYTES
+from lab.zswap import ZswapFigures
 
 Json = dict[str, Any]
 
@@ -33,6 +34,11 @@ def at_least(figure: str, ours: int | None, witness: int, source: str) -> Check:
     """Return a check that passes if something happened, at least as often as the witness saw."""
     passed = ours is not None and ours >= max(witness, 1)
     return Check(figure, ours, f">= {max(witness, 1)}", source, passed)
+
+
+def about(name: str, checks: Sequence[Check]) -> list[Check]:
+    """Return checks whose figures begin with the name of what they are about."""
+    return [replace(check, figure=f"{name} {check.figure}") for check in checks]
 
 
 def pool_named(frame: Json, name: str) -> Json:
@@ -64,13 +70,12 @@ def compare_pool(
     """Hold one pool, watched since its creation, against mm_stat, kernel memory and operations."""
     counters = pool["counters"]
     return [
-        equal("last scan of this pool", pool["last_scan_ns"], None, "probes alone"),
+        *_compare_counting(pool),
         equal("allocations", counters["allocs"], made["zs_malloc"], "operations made"),
         equal("frees", counters["frees"], made["zs_free"], "operations made"),
         equal("failures", counters["failures"], 0, "operations made"),
         equal("objects", pool["objects"], made["live_objects"], "operations made"),
         equal("pages freed by compaction", counters["pages_freed"], mm_stat[6], "mm_stat"),
-        equal("class counters", *_class_counters(pool), "their pool's"),
         *compare_state(pool, mm_stat, kernel),
     ]
 
@@ -78,9 +83,50 @@ def compare_pool(
 def compare_state(pool: Json, mm_stat: Sequence[int], kernel: KernelPool) -> list[Check]:
     """Hold the state of one pool at rest against mm_stat and kernel memory."""
     return [
-        equal("status", pool["status"], "exact", "at rest"),
         equal("objects", pool["objects"], mm_stat[0] // PAGE_BYTES - mm_stat[5], "mm_stat"),
         equal("bytes", pool["pages"] * PAGE_BYTES, mm_stat[2], "mm_stat"),
+        *_compare_memory(pool, kernel),
+    ]
+
+
+def compare_zswap(pool: Json, figures: ZswapFigures, kernel: KernelPool) -> list[Check]:
+    """Hold the one pool in use by zswap, watched since its creation, against zswap's own figures.
+
+    ``figures`` are those at rest, and of what happened since before the pool was made.
+    """
+    counters = pool["counters"]
+    freed = figures.stores - figures.debug_stored
+    # A page that comes back, to the process or on its way to the device, leaves the pool.
+    known = figures.loads + figures.writebacks
+    return [
+        *_compare_counting(pool),
+        equal("allocations", counters["allocs"], figures.stores, "zswpout of vmstat"),
+        equal("frees", counters["frees"], freed, "zswpout - stored_pages of debugfs"),
+        at_least("frees", counters["frees"], known, "zswpin + zswpwb of vmstat"),
+        equal("failures", counters["failures"], figures.failures, "reject_alloc_fail of debugfs"),
+        equal("objects", pool["objects"], figures.debug_stored, "stored_pages of debugfs"),
+        equal("objects", pool["objects"], figures.stored, "Zswapped of meminfo"),
+        equal("bytes", pool["pages"] * PAGE_BYTES, figures.pool_bytes, "Zswap of meminfo"),
+        equal(
+            "pages freed by compaction",
+            counters["pages_freed"],
+            kernel.pages_compacted,
+            "struct zs_pool",
+        ),
+        *_compare_memory(pool, kernel),
+    ]
+
+
+def _compare_counting(pool: Json) -> list[Check]:
+    return [
+        equal("last scan of this pool", pool["last_scan_ns"], None, "probes alone"),
+        equal("class counters", *_class_counters(pool), "their pool's"),
+    ]
+
+
+def _compare_memory(pool: Json, kernel: KernelPool) -> list[Check]:
+    return [
+        equal("status", pool["status"], "exact", "at rest"),
         equal("pages", pool["pages"], kernel.pages_allocated, "struct zs_pool"),
         equal("size classes", *_classes(pool, kernel), "zs_size_stat"),
         equal("zspages", *_zspages(pool, kernel), "kernel memory"),
@@ -152,7 +198,7 @@ def report(checks: Sequence[Check]) -> bool:
     print("\nzpobs against the kernel, at rest")
     for check in checks:
         verdict = "equal" if check.passed else "DIFFERS"
-        print(f"  {verdict:8}{check.figure:28}{check.ours!s:32} {check.source}: {check.witness}")
+        print(f"  {verdict:8}{check.figure:34}{check.ours!s:31} {check.source}: {check.witness}")
     passed = all(check.passed for check in checks)
     print("all figures equal" if passed else "FAILED: some figures differ")
     sys.stdout.flush()

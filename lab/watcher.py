@@ -21,24 +21,38 @@ class Top:
     def __init__(self, log: Path, arguments: Sequence[str], *, interval_s: float = 1.0) -> None:
         log.unlink(missing_ok=True)
         self._log = log
+        self._read_to = 0
+        self._last: dict[str, Any] | None = None
         command = [sys.executable, "-m", "zpobs", "top", "--zspages", "--log", str(log)]
         self.process = subprocess.Popen([*command, "--interval", str(interval_s), *arguments])
 
-    def _lines(self) -> list[str]:
+    def _lines(self, offset: int = 0) -> list[bytes]:
+        """Return the lines that the log holds whole from an offset on."""
         if not self._log.exists():
             return []
-        return self._log.read_text(encoding="utf-8").split("\n")[:-1]
+        with self._log.open("rb") as file:
+            file.seek(offset)
+            return file.read().split(b"\n")[:-1]
 
     def frames(self) -> list[dict[str, Any]]:
         """Return the frames that the log holds whole, the oldest first."""
         return [json.loads(line) for line in self._lines()]
 
+    def last_frame(self) -> dict[str, Any] | None:
+        """Return the newest frame that the log holds whole, None if there is none yet."""
+        # Asked often, of a log that grows long: each line is read once.
+        lines = self._lines(self._read_to)
+        if lines:
+            self._read_to += sum(len(line) + 1 for line in lines)
+            self._last = json.loads(lines[-1])
+        return self._last
+
     def await_first(self, told: Callable[[str], None] = lambda _: None) -> None:
         """Wait until the probes are attached and a frame shows it."""
 
         def attached() -> bool:
-            lines = self._lines()
-            return bool(lines) and json.loads(lines[-1])["health"]["hooks"] > 0
+            last = self.last_frame()
+            return last is not None and last["health"]["hooks"] > 0
 
         self._await("the probes", ATTACH_TIMEOUT_S, attached, told)
 
@@ -47,8 +61,7 @@ class Top:
         found: list[dict[str, Any]] = []
 
         def ready() -> bool:
-            lines = self._lines()
-            last = json.loads(lines[-1]) if lines else None
+            last = self.last_frame()
             if last and last["time_ns"] > time_ns:
                 found.append(last)
             return bool(found)

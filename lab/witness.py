@@ -131,11 +131,8 @@ class Witness:
 
     def __init__(self) -> None:
         self._btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
-        listing = Path("/proc/kallsyms").read_text(encoding="ascii", errors="replace")
-        base = re.search(r"^([0-9a-f]+) \w vmemmap_base$", listing, re.MULTILINE)
-        if not base:
-            raise LookupError("no vmemmap_base in /proc/kallsyms")
-        self._vmemmap_base_at = int(base[1], 16)
+        self._listing = ""
+        self._symbols: dict[str, int] = {}
         self._modules: dict[str, Btf] = {}
 
     def memory(self) -> MemoryPages:
@@ -144,7 +141,20 @@ class Witness:
 
     def vmemmap(self, memory: MemoryPages) -> int:
         """Return the address of the descriptor of frame 0."""
-        return memory.u64(self._vmemmap_base_at)
+        return memory.u64(self._symbol("vmemmap_base"))
+
+    def _symbol(self, name: str) -> int:
+        """Return the address of a symbol; the listing is long, so it is read when it must be."""
+        pattern = re.compile(rf"^([0-9a-f]+) \w {name}\b", re.MULTILINE)
+        if name not in self._symbols:
+            found = pattern.search(self._listing)
+            if not found:
+                self._listing = Path("/proc/kallsyms").read_text("ascii", "replace")
+                found = pattern.search(self._listing)
+            if not found:
+                raise LookupError(f"no {name} in /proc/kallsyms")
+            self._symbols[name] = int(found[1], 16)
+        return self._symbols[name]
 
     def _offset(self, struct_name: str, member: str) -> int:
         place = self._btf.place(struct_name, member)
@@ -163,19 +173,30 @@ class Witness:
         if "zram" not in self._modules:
             base = self._btf
             self._modules["zram"] = Btf.read(Path("/sys/kernel/btf/zram"), base=base)
-        listing = Path("/proc/kallsyms").read_text(encoding="ascii", errors="replace")
-        table = re.search(r"^([0-9a-f]+) \w zram_index_idr\b", listing, re.MULTILINE)
         mem_pool = self._modules["zram"].place("zram", "mem_pool")
-        if not table or not mem_pool:
-            raise LookupError("the zram driver is not loaded")
+        if not mem_pool:
+            raise LookupError("no zram.mem_pool in BTF")
         with self.memory() as memory:
             head = memory.u64(
-                int(table[1], 16)
+                self._symbol("zram_index_idr")
                 + self._offset("idr", "idr_rt")
                 + self._offset("xarray", "xa_head")
             )
             zram = self._xarray_entry(memory, head, int(device.removeprefix("zram")))
             return memory.u64(zram + mem_pool.offset)
+
+    def zswap_pools(self) -> list[int]:
+        """Return the addresses of zswap's pools, that which is stored to now first."""
+        head = self._symbol("zswap_pools")
+        node_at = self._offset("zswap_pool", "list")
+        pool_at = self._offset("zswap_pool", "zs_pool")
+        found = []
+        with self.memory() as memory:
+            node = memory.u64(head)
+            while node != head:
+                found.append(memory.u64(node - node_at + pool_at))
+                node = memory.u64(node)
+        return found
 
     def _xarray_entry(self, memory: MemoryPages, entry: int, index: int) -> int:
         """Return what an xarray holds at an index (include/linux/xarray.h: xa_is_node)."""
@@ -232,11 +253,15 @@ class Witness:
         lists = size_class + self._offset("size_class", "fullness_list")
         node_at = self._offset("zspage", "list")
         pages = memory.u32(size_class + self._offset("size_class", "pages_per_zspage"))
-        found = []
+        found: list[KernelZspage] = []
+        seen: set[int] = set()
         for group in range(groups):
             head = lists + 16 * group
             node = memory.u64(head)
             while node != head:
+                if node in seen:
+                    raise LookupError(f"a list that leads back to {node:#x}: not at rest")
+                seen.add(node)
                 found.append(self._zspage(memory, node - node_at, pages))
                 node = memory.u64(node)
         return found

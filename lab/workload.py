@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lab.witness import KernelPool
@@ -21,6 +19,7 @@ _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _COMPACT_MEMORY = Path("/proc/sys/vm/compact_memory")
 _MIGRATION_S = 15.0
 _MIGRATION_BLOCKS = 3
+_OFFLINE_S = 6.0
 
 
 class ZramDevice:
@@ -79,18 +78,6 @@ class Churn:
         """Tell whether operations are still being made."""
         return self._process.poll() is None
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop it between two operations meanwhile."""
-        self._process.send_signal(signal.SIGSTOP)
-        stat = Path(f"/proc/{self._process.pid}/stat")
-        while stat.read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.01)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
     def finish(self) -> dict[str, int]:
         """Wait for the end; return counts by name: zs_malloc, zs_free, live_objects and more."""
         out, _ = self._process.communicate()
@@ -105,27 +92,36 @@ def free_movable_memory() -> None:
     _DROP_CACHES.write_text("1")
 
 
-def move_pages(pool: KernelPool) -> int:
-    """Take memory blocks that hold the pool's pages offline and online again; return how many.
+def move_pages(*pools: KernelPool) -> int:
+    """Take memory blocks that hold the pools' pages offline and online again; return how many.
 
     They come back movable, so that they can be taken again. Where none can be taken,
     the kernel is asked to compact its memory, which moves pages too.
     """
     block_pages = int((_MEMORY_BLOCKS / "block_size_bytes").read_text(), 16) // PAGE_BYTES
-    held = Counter(pfn // block_pages for zspage in pool.zspages for pfn in zspage.pfns)
+    zspages = (zspage for pool in pools for zspage in pool.zspages)
+    held = Counter(pfn // block_pages for zspage in zspages for pfn in zspage.pfns)
     offline: list[Path] = []
     end_s = time.monotonic() + _MIGRATION_S
     for number, _ in held.most_common():
         if time.monotonic() > end_s or len(offline) == _MIGRATION_BLOCKS:
             break
         state = _MEMORY_BLOCKS / f"memory{number}" / "state"
-        try:
-            state.write_text("offline")
+        if _went_offline(state):
             offline.append(state)
-        except OSError:
-            continue  # holds pages that cannot move
     if not offline:
         _COMPACT_MEMORY.write_text("1")
     for state in offline:
         state.write_text("online_movable")
     return len(offline)
+
+
+def _went_offline(state: Path) -> bool:
+    """Take a memory block offline; return False if it holds pages that do not move."""
+    # The kernel tries for ever while pages are in use, unless a signal ends it.
+    command = ["sh", "-c", 'echo offline >"$0"', str(state)]
+    try:
+        done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=_OFFLINE_S)
+        return done.returncode == 0
+    except subprocess.TimeoutExpired:
+        return state.read_text().strip() == "offline"

@@ -44,7 +44,7 @@ def test_in_a_guest(name: str) -> None:
     """Every test of the run passes in a guest, none skipped."""
     kernel, loader, form, tests = RUNS[name]
     command = [sys.executable, "-m", "lab", "run", "--kernel", kernel, "--timeout", "2400"]
-    command += ["--append", "movablecore=30%", "--", "env", "ZPOBS_GUEST=1"]
+    command += ["--append", "movablecore=512M", "--", "env", "ZPOBS_GUEST=1"]
     command += [f"ZPOBS_LOADER={loader}", f"ZPOBS_ATTACH={form}"]
     command += ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--show-capture=no"]
     # To be followed while it runs, which takes minutes.
