@@ -6,7 +6,6 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from lab.witness import KernelPool
