@@ -143,7 +143,8 @@ def test_every_key_does_something_good_on_every_screen(
         if path.suffix == ".json":
             assert json.loads(text)["schema"] == 1, path
         else:
-            assert "," in text, (path, text)
+            # Of descriptors that were not read yet there is nothing but the head.
+            assert text.startswith("snapshot_time_ns"), path
 
 
 def test_the_terminal_may_change_its_size_at_any_time(used: NativeDevice) -> None:
