@@ -231,10 +231,15 @@ def main() -> int:
     options = parser.parse_args()
     story = Story()
     story.say("starting zpobs top")
-    if sys.stdout.isatty():
-        story.hold()
     # No scan but the first, which finds no pool yet: what follows is the probes' alone.
-    top = Top(_LOG, ["--rescan", "0", *options.top], interval_s=options.interval)
+    arguments = ["--rescan", "0"]
+    if sys.stdout.isatty() and sys.stdin.isatty():
+        story.hold()
+        # Emulation makes frames some twenty times dearer.
+        arguments += ["--budget", "50"]
+    else:
+        arguments += ["--limit", "8"]
+    top = Top(_LOG, [*arguments, *options.top], interval_s=options.interval)
     try:
         top.await_first(story.say)
         free_movable_memory()

@@ -60,6 +60,7 @@ OPTIONS = [
     "--pool",
     "--zspages",
     "--sort",
+    "--limit",
     "--ascii",
     "--budget",
     "--log",

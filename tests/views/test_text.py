@@ -248,3 +248,13 @@ def test_the_time_is_utc() -> None:
     """The frame's time is the snapshot's wall-clock time in UTC."""
     assert TIME_NS == 1_767_323_045 * 10**9
     assert "2026-01-02 03:04:05 UTC" in render(make_snapshot(), {})[0]
+
+
+def test_a_limit_leaves_out_size_classes_alone() -> None:
+    """Of each pool the first so many are listed, in the order asked for, and how many are not."""
+    shot = make_snapshot(make_pool(), make_pool(2, "zram1"))
+    whole, cut = render(shot, {}, sort="size"), render(shot, {}, sort="size", limit=3)
+    gone = [line for line in whole if line not in cut]
+    assert [line.split()[0] for line in gone] == ["254", "254"]
+    assert cut.count("(1 more)") == 2
+    assert render(shot, {}, sort="size", limit=4) == whole

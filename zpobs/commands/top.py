@@ -41,6 +41,10 @@ class _Sort(StrEnum):
     FREES = "frees"
 
 
+_LimitOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Size classes listed of each pool at most, in frames of text."),
+]
 _AsciiOption = Annotated[
     bool | None,
     typer.Option(
@@ -89,6 +93,7 @@ def top(
         typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
     ] = False,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
+    limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
     budget: _BudgetOption = 2.0,
     log: _LogOption = None,
@@ -133,6 +138,7 @@ def top(
             pool=pool,
             log=log_file,
             sort=sort.value,
+            limit=limit,
             at_once=session.scans,
             ascii_only=ascii_only,
             budget=budget / 100,

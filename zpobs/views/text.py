@@ -50,12 +50,17 @@ def render(
     rates: Mapping[int, PoolRates],
     *,
     sort: str = "waste",
+    limit: int | None = None,
     pool: str | None = None,
 ) -> list[str]:
-    """Return the lines of one frame; ``pool`` is the only one that the snapshot was asked for."""
+    """Return the lines of one frame, of each pool ``limit`` size classes at most.
+
+    ``pool`` is the only one that the snapshot was asked for.
+    """
     lines = render_pools(snapshot, rates, pool=pool)
     for each in snapshot.pools:
-        lines += ["", *_classes(each, rates.get(each.id), snapshot.kernel, sort)]
+        rows = class_rows(each, rates.get(each.id), snapshot.kernel, sort)
+        lines += ["", *_classes(each, rows, snapshot.kernel, sort, limit)]
     return lines
 
 
@@ -222,8 +227,9 @@ def class_rows(
     return rows
 
 
-def _classes(pool: PoolView, rates: PoolRates | None, kernel: Kernel, sort: str) -> list[str]:
-    rows = class_rows(pool, rates, kernel, sort)
+def _classes(
+    pool: PoolView, rows: list[ClassRow], kernel: Kernel, sort: str, limit: int | None
+) -> list[str]:
     pages = sum(row.pages for row in rows)
     freeable = sum(row.freeable for row in rows)
     lines = [
@@ -232,11 +238,13 @@ def _classes(pool: PoolView, rates: PoolRates | None, kernel: Kernel, sort: str)
         f"{'CLASS':>5}{'SIZE':>6}{'ZSPAGES':>8}{'PAGES':>7}"
         f"{'OBJECTS/CAPACITY':>17} {'USED':<12}{'ALLOC/s':>8}{'FREE/s':>7}{'FREEABLE':>9}",
     ]
-    for row in rows:
+    for row in rows[:limit]:
         objects = f"{row.objects:,}/{row.capacity:,}"
         lines.append(
             f"{row.index:>5}{row.size:>6}{row.zspages:>8,}{row.pages:>7,}"
             f"{objects:>17} {bar(row.objects, row.capacity)}"
             f"{_rate(row.allocs):>8}{_rate(row.frees):>7}{row.freeable:>9,}"
         )
+    if limit is not None and len(rows) > limit:
+        lines.append(f"({len(rows) - limit:,} more)")
     return lines

@@ -40,6 +40,7 @@ class TopOptions:
     """What the command line asked for; times in seconds, ``duration_s`` None for ever.
 
     ``at_once`` shows a frame before the probes are attached: there is a scan.
+    ``limit`` is how many size classes of a pool are listed at most in plain text.
     ``ascii_only`` None leaves the choice to the locale. ``budget`` is the share of
     a core that the interactive view may cost.
     """
@@ -52,6 +53,7 @@ class TopOptions:
     pool: str | None = None
     log: TextIO | None = None
     sort: str = "waste"
+    limit: int | None = None
     at_once: bool = False
     ascii_only: bool | None = None
     budget: float = 0.02
@@ -211,6 +213,6 @@ def _write_json(snapshot: Snapshot, out: TextIO) -> None:
 
 
 def _write_text(snapshot: Snapshot, per_second: dict[int, PoolRates], options: TopOptions) -> None:
-    lines = render(snapshot, per_second, sort=options.sort, pool=options.pool)
+    lines = render(snapshot, per_second, sort=options.sort, limit=options.limit, pool=options.pool)
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()

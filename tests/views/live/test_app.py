@@ -9,7 +9,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,13 @@ def test_a_copy_is_a_new_file_and_in_the_clipboard(
     monkeypatch.chdir(tmp_path)
 
     async def drive(app: LiveApp, pilot: Pilot[None]) -> None:
-        await pilot.press("enter", key, key)
+        await pilot.press("enter")
+        for number in (1, 2):
+            await pilot.press(key)
+            await until(pilot, lambda: app.state.message.startswith("wrote"))
+            assert len(list(tmp_path.iterdir())) == number
+            if number == 1:
+                app.state = replace(app.state, message="")
         one, two = sorted(tmp_path.iterdir(), key=lambda path: len(path.name))
         assert two.name == f"{one.stem}-2{suffix}"
         assert {path.suffix for path in (one, two)} == {suffix}
@@ -228,6 +234,7 @@ def test_what_is_too_large_is_only_written(
 
     async def drive(app: LiveApp, pilot: Pilot[None]) -> None:
         await pilot.press("c")
+        await until(pilot, lambda: app.state.message.startswith("wrote"))
         (path,) = tmp_path.iterdir()
         assert path.read_text(encoding="utf-8") == large
         assert app.clipboard == ""
@@ -247,6 +254,7 @@ def test_a_copy_that_cannot_be_written_is_told(
 
     async def drive(app: LiveApp, pilot: Pilot[None]) -> None:
         await pilot.press("c")
+        await until(pilot, lambda: app.state.message != "copying")
         assert app.state.message.startswith("not written: No such file or directory")
         await pilot.press("enter")
         assert app.state.screen == Screen.CLASSES

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -130,6 +131,14 @@ class LiveApp(App[None]):
             super().__init__()
             self.scene = scene
 
+    class Copied(Message):
+        """A copy was made, or could not be; ``clip`` is for the clipboard."""
+
+        def __init__(self, message: str, clip: str | None) -> None:
+            super().__init__()
+            self.message = message
+            self.clip = clip
+
     class FeedEnded(Message):
         """The feed has come to its end, or failed."""
 
@@ -209,7 +218,7 @@ class LiveApp(App[None]):
             self.exit()
             return
         if effect in (Effect.COPY_JSON, Effect.COPY_CSV):
-            self._copy(self.scene, "json" if effect is Effect.COPY_JSON else "csv")
+            self._copy("json" if effect is Effect.COPY_JSON else "csv")
         self._changed()
 
     def on_live_app_scene_came(self, message: SceneCame) -> None:
@@ -255,20 +264,34 @@ class LiveApp(App[None]):
         if self.scene is not None and size.columns and size.rows:
             self.canvas.show(render(self.scene, self.state, size))
 
-    def _copy(self, scene: Scene, form: Literal["json", "csv"]) -> None:
-        """Write the current view to a new file, and to the clipboard if it is small enough."""
-        text = exported(scene, self.state, form)
+    def _copy(self, form: Literal["json", "csv"]) -> None:
+        """Write the current view to a new file, and to the clipboard if it is small enough.
+
+        In a thread: many zspages take seconds, and the view goes on meanwhile.
+        """
+        assert self.scene is not None
+        copying = partial(self._write_copy, self.scene, self.state, form)
+        self.state = replace(self.state, message="copying")
+        self.run_worker(copying, thread=True)
+
+    def _write_copy(self, scene: Scene, state: ViewState, form: Literal["json", "csv"]) -> None:
+        text = exported(scene, state, form)
         size = len(text.encode())
         try:
-            path = write_new(Path(export_name(scene, self.state, form)), text)
+            path = write_new(Path(export_name(scene, state, form)), text)
         except OSError as error:
             message = f"not written: {error.strerror or error}"
         else:
             message = f"wrote {path} ({size:,} bytes)"
-        if size <= CLIPBOARD_MAX_BYTES:
-            self.copy_to_clipboard(text)
-            message += ", clipboard too"
-        self.state = replace(self.state, message=message)
+        clip = text if size <= CLIPBOARD_MAX_BYTES else None
+        self._tell(self.Copied(f"{message}, clipboard too" if clip else message, clip))
+
+    def on_live_app_copied(self, copied: Copied) -> None:
+        """Say what became of a copy."""
+        if copied.clip is not None:
+            self.copy_to_clipboard(copied.clip)
+        self.state = replace(self.state, message=copied.message)
+        self._changed()
 
     def _handle_exception(self, error: Exception) -> None:
         """Keep what went wrong: run_live raises it, for the command line to tell."""
