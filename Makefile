@@ -91,7 +91,7 @@ $(VENV)/.ready: pyproject.toml Makefile
 	fi
 	@echo "making the virtual environment $(VENV)"
 	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 .PHONY: clean
