@@ -26,11 +26,13 @@ from tests.factories import (
     make_snapshot,
 )
 from zpobs.rates import PoolRates, rates
-from zpobs.snapshot import Snapshot
+from zpobs.snapshot import OwnerFigures, Snapshot
 from zpobs.views.live.classes import classes_table
+from zpobs.views.live.figures import in_bytes
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import ViewState
-from zpobs.views.text import SORTS, bar, class_rows, health_line, human_bytes, render
+from zpobs.views.text import SORTS, bar, class_rows, health_line, render
+from zpobs.waste import pool_waste
 
 SCREENS = Path(__file__).resolve().parent.parent / "golden" / "screens"
 Frame = tuple[Snapshot, dict[int, PoolRates]]
@@ -224,13 +226,13 @@ def test_bar_keeps_its_width() -> None:
 )
 def test_bytes_are_told_in_binary_units(count: int, wanted: str) -> None:
     """The unit is the largest that leaves at least one of it, TiB at most."""
-    assert human_bytes(count) == wanted
+    assert in_bytes(count) == wanted
 
 
 @pytest.mark.parametrize("count", [(1 << 20) - 1, (1 << 30) - 1, (1 << 40) - 1])
 def test_rounding_never_shows_1024_of_a_unit(count: int) -> None:
     """One byte less than a unit is told as one of it, not as 1024.0 of the smaller one."""
-    assert not human_bytes(count).startswith("1024")
+    assert not in_bytes(count).startswith("1024")
 
 
 def test_the_health_line_counts_hooks_and_losses() -> None:
@@ -258,3 +260,33 @@ def test_a_limit_leaves_out_size_classes_alone() -> None:
     assert [line.split()[0] for line in gone] == ["254", "254"]
     assert cut.count("(1 more)") == 2
     assert render(shot, {}, sort="size", limit=4) == whole
+
+
+def test_reasons_fit_a_plain_terminal() -> None:
+    """They are broken between words; all of their words are there."""
+    reasons = ("no probe is attached (fentry: refused by the kernel); " * 3, "short")
+    lines = render(make_snapshot(health=make_health("bounded", reasons=reasons)), {})
+    assert max(map(len, lines)) <= 80
+    told = " ".join(line.strip() for line in lines[2 : lines.index("")])
+    assert told.split() == " ".join(reasons).split()
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 size classes"), (1, "1 size class")])
+def test_one_size_class_is_one(count: int, words: str) -> None:
+    """The line above a pool's table counts in words that fit."""
+    lines = render(make_snapshot(make_pool(lines=LINES[:count])), {})
+    assert any(line.startswith(f"zram0: {words} in use") for line in lines)
+
+
+def test_bounds_are_said_to_be_bounds() -> None:
+    """A range of requested bytes names what it comes from; exact figures need no words."""
+    bounded = make_pool()
+    text = " ".join(render(make_snapshot(bounded), {}))
+    assert "(bounded by class spacing)" in text
+    requested = pool_waste(bounded, KERNEL).requested
+    assert requested
+    asked = (requested.low + requested.high) // 2
+    told = OwnerFigures(requested_bytes=asked, objects=bounded.objects, steady=True)
+    text = " ".join(render(make_snapshot(replace(bounded, owner_figures=told)), {}))
+    assert "bounded" not in text
+    assert f"requested {in_bytes(asked)}" in text

@@ -17,8 +17,15 @@ import numpy as np
 from zpobs.descriptors import UNTOLD, DescriptorDump, Ints
 from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Kernel, PoolView, Snapshot, ZspageTable
-from zpobs.views.text import ClassRow, bar, class_rows, human_bytes, waste_lines
-from zpobs.waste import pool_waste
+from zpobs.views.live.figures import in_bytes
+from zpobs.views.text import (
+    ClassRow,
+    bar,
+    class_rows,
+    classes_in_use,
+    reason_lines,
+    split_text,
+)
 
 PART_ZSPAGES = 4096
 _DESCRIPTOR_COLUMNS = (
@@ -194,7 +201,7 @@ def _header(snapshot: Snapshot) -> Iterator[str]:
         f"{kernel.descriptor}, chain {kernel.chain_size or '?'}"
     )
     yield f"health {health.status}"
-    yield from (f"  {reason}" for reason in warnings(snapshot))
+    yield from reason_lines(warnings(snapshot))
 
 
 def _pools(snapshot: Snapshot) -> Iterator[str]:
@@ -203,15 +210,13 @@ def _pools(snapshot: Snapshot) -> Iterator[str]:
         f"{'ZSPAGES':>10}{'OBJECTS':>11}{'COMPACTED':>10}"
     )
     for pool in snapshot.pools:
-        held = human_bytes(pool.pages * snapshot.kernel.page_size)
+        held = in_bytes(pool.pages * snapshot.kernel.page_size)
         compacted = "?" if pool.pages_compacted is None else f"{pool.pages_compacted:,}"
         yield (
             f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}{held:>11}{pool.pages:>11,}"
             f"{pool.zspages:>10,}{pool.objects:>11,}{compacted:>10}"
         )
-        if pool.pages:
-            waste = pool_waste(pool, snapshot.kernel)
-            yield from (f"  {line}" for line in waste_lines(waste, 78))
+        yield from split_text(pool, snapshot.kernel)
         if pool.kernel_pages not in (None, pool.pages):
             yield f"{'':10}the kernel counted {pool.kernel_pages:,} pages when the scan ended"
 
@@ -220,8 +225,8 @@ def _classes(pool: PoolView, kernel: Kernel) -> Iterator[str]:
     rows = class_rows(pool, None, kernel, "pages")
     freeable = sum(row.freeable for row in rows)
     yield (
-        f"{pool.name}: {len(rows)} size classes in use (by pages), {pool.pages:,} pages, "
-        f"{freeable:,} freeable ({human_bytes(freeable * kernel.page_size)})"
+        f"{pool.name}: {classes_in_use(len(rows))} (by pages), {pool.pages:,} pages, "
+        f"{freeable:,} freeable ({in_bytes(freeable * kernel.page_size)})"
     )
     if not rows:
         return

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
-from zpobs.waste import Range, Waste, class_wasted_least, pool_waste
+from zpobs.views.live.figures import in_bytes
+from zpobs.views.live.lines import plain
+from zpobs.views.live.split import split_lines
+from zpobs.waste import class_wasted_least, pool_waste
 
+COLUMNS = 80
 BAR_CELLS = 5
 _UNKNOWN = "?"
 
@@ -71,46 +76,20 @@ def render_pools(
     return [*_header(snapshot), "", *_pools(snapshot, rates, pool)]
 
 
-def human_bytes(count: int) -> str:
-    """Return a byte count in binary units, four significant characters."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if round(value, 1) < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
-def human_range(count: Range | None) -> str:
-    """Return bounds as ``5.9..6.2 MiB``, one number if both look alike, ? for None."""
-    if count is None:
-        return _UNKNOWN
-    low, high = human_bytes(count.low), human_bytes(count.high)
-    if low == high:
-        return high
-    number, unit = low.split()
-    return f"{number if high.endswith(f' {unit}') else low}..{high}"
-
-
-def waste_lines(waste: Waste, columns: int = 80) -> list[str]:
-    """Return what bytes are there for and their sum, on as many lines as it needs."""
-    parts = [
-        f"requested {human_range(waste.requested)}",
-        f"+ rounding {human_range(waste.rounding)}",
-        f"+ headers {human_bytes(waste.headers)}",
-        f"+ tail {human_bytes(waste.tail)}",
-        f"+ free slots {human_bytes(waste.free_slots)}",
-    ]
-    if waste.descriptors is not None:
-        parts.append(f"+ descriptors {human_bytes(waste.descriptors)}")
-    parts.append(f"= {human_bytes(waste.pages if waste.total is None else waste.total)}")
-    lines = [parts[0]]
-    for part in parts[1:]:
-        if len(lines[-1]) + 1 + len(part) <= columns:
-            lines[-1] += f" {part}"
-        else:
-            lines.append(part)
+def reason_lines(reasons: Iterable[str]) -> list[str]:
+    """Return sentences under a health line, none of them wider than a plain terminal."""
+    lines = []
+    for reason in reasons:
+        lines += textwrap.wrap(
+            reason, COLUMNS, initial_indent="  ", subsequent_indent="    ", break_long_words=False
+        )
     return lines
+
+
+def split_text(pool: PoolView, kernel: Kernel) -> list[str]:
+    """Return where a pool's bytes go, as parts and their sum."""
+    lines = split_lines(pool.name, pool_waste(pool, kernel), COLUMNS - 2)
+    return [f"  {plain(line)}" for line in lines] if pool.pages else []
 
 
 def bar(used: int, capacity: int, cells: int = BAR_CELLS) -> str:
@@ -146,10 +125,10 @@ def _header(snapshot: Snapshot) -> list[str]:
         f"{kernel.descriptor}, chain {chain}",
         health_line(snapshot.health, snapshot.time_ns),
     ]
+    reasons = list(snapshot.health.reasons)
     if snapshot.health.missed_hooks and snapshot.health.hooks:
-        lines.append("  missed hooks: " + ", ".join(snapshot.health.missed_hooks))
-    lines += [f"  {reason}" for reason in snapshot.health.reasons]
-    return lines
+        reasons.insert(0, f"missed hooks: {', '.join(snapshot.health.missed_hooks)}")
+    return lines + reason_lines(reasons)
 
 
 def _rate(value: float | None) -> str:
@@ -179,13 +158,11 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates], wanted: str | Non
         counters = pool.counters
         lines.append(
             f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}"
-            f"{human_bytes(pool.pages * snapshot.kernel.page_size):>11}{pool.objects:>11,}"
+            f"{in_bytes(pool.pages * snapshot.kernel.page_size):>11}{pool.objects:>11,}"
             f"{_rate(per_second.allocs if per_second else None):>9}"
             f"{_rate(per_second.frees if per_second else None):>9}{_count(counters.failures):>8}"
         )
-        if pool.pages:
-            waste = pool_waste(pool, snapshot.kernel)
-            lines += [f"  {line}" for line in waste_lines(waste, 78)]
+        lines += split_text(pool, snapshot.kernel)
         if counters.compactions is None and counters.migrations is None:
             continue
         lines.append(
@@ -227,14 +204,19 @@ def class_rows(
     return rows
 
 
+def classes_in_use(count: int) -> str:
+    """Return how many there are, in words."""
+    return f"{count} size class{'' if count == 1 else 'es'} in use"
+
+
 def _classes(
     pool: PoolView, rows: list[ClassRow], kernel: Kernel, sort: str, limit: int | None
 ) -> list[str]:
     pages = sum(row.pages for row in rows)
     freeable = sum(row.freeable for row in rows)
     lines = [
-        f"{pool.name}: {len(rows)} size classes in use (by {sort}), "
-        f"{pages:,} pages, {freeable:,} freeable ({human_bytes(freeable * kernel.page_size)})",
+        f"{pool.name}: {classes_in_use(len(rows))} (by {sort}), "
+        f"{pages:,} pages, {freeable:,} freeable ({in_bytes(freeable * kernel.page_size)})",
         f"{'CLASS':>5}{'SIZE':>6}{'ZSPAGES':>8}{'PAGES':>7}"
         f"{'OBJECTS/CAPACITY':>17} {'USED':<12}{'ALLOC/s':>8}{'FREE/s':>7}{'FREEABLE':>9}",
     ]
