@@ -88,7 +88,7 @@ def scene_of(shot: Snapshot, old: Snapshot | None = None, **changed: object) -> 
     for pool in shot.pools if old else ():
         for index in (-1, *pool.classes.index.tolist()):
             values = [None, *(float((index * step) % 97) for step in range(40))]
-            history[pool.id, index] = Activity(tuple(values))
+            history[pool.id, index] = tuple(values)
     return Scene(shot, per_second, history, **changed)  # type: ignore[arg-type]
 
 

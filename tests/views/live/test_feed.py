@@ -160,12 +160,12 @@ def test_history_is_of_the_last_frames_oldest_first(source: ScriptedSource) -> N
     """Pool and classes have their operations per second, at most HISTORY_FRAMES of them."""
     reader = reader_of(source, Ask(1.0), duration_s=HISTORY_FRAMES + 20)
     reader.run()
-    lengths = [len(scene.activity[1, -1].per_second) for scene in reader.scenes[1:]]
+    lengths = [len(scene.activity[1, -1]) for scene in reader.scenes[1:]]
     assert lengths == [min(count, HISTORY_FRAMES) for count in range(1, HISTORY_FRAMES + 21)]
     last = reader.scenes[-1].activity
-    assert last[1, -1].per_second == (20.0,) * HISTORY_FRAMES
+    assert last[1, -1] == (20.0,) * HISTORY_FRAMES
     # What a class counted before it was first seen is not known to have been in that second.
-    assert set(last[1, 107].per_second) == {20.0}
+    assert set(last[1, 107]) == {20.0}
     assert set(last) == {(1, -1), (1, 62), (1, 107), (1, 202), (1, 254)}
 
 
@@ -250,7 +250,7 @@ def test_pause_keeps_feeding_and_shows_nothing(source: ScriptedSource) -> None:
     assert reader.at_s == [0, 2, 7, 9]
     assert len(source.asked) == 6
     # The history has no hole: at 2, 4, 6 and 9 s.
-    assert len(reader.scenes[-1].activity[1, -1].per_second) == 4
+    assert len(reader.scenes[-1].activity[1, -1]) == 4
 
 
 def test_drilling_in_while_paused_is_answered(source: ScriptedSource) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from zpobs.views.live.events import described as event_words
 from zpobs.views.live.lines import cut, filled, joined, merged, plain, width, wrapped
 from zpobs.views.live.listing import listing
 from zpobs.views.live.split import split_lines
+from zpobs.views.live.state import ViewState
 from zpobs.views.live.table import (
     Column,
     FilterError,
@@ -408,4 +411,47 @@ def test_a_scene_is_listed_once() -> None:
     scene = described()
     state = typed(scene, ("enter",))
     assert listing(scene, state) is listing(scene, state)
-    assert listing(replace(scene), state) is not listing(scene, state)
+    kept = listing(scene, state)
+    assert listing(replace(scene), state) is not kept
+    # Another scene takes nothing away from this one.
+    assert listing(scene, state) is kept
+    for column in ("class", "size", "zspages", "objects", "used"):
+        listing(scene, after_sort(state, column))
+    again = listing(scene, state)
+    assert again is not kept
+    assert again.order.tolist() == kept.order.tolist()
+
+
+def test_threads_may_list_one_scene_at_a_time() -> None:
+    """A copy is made in a thread of its own while the view goes on."""
+    scene, state = described(), typed(described(), ("enter",))
+    orders = [state, *(after_sort(state, name) for name in ("class", "size", "zspages", "used"))]
+    wanted = [listing(replace(scene), each).order.tolist() for each in orders]
+    failed: list[str] = []
+
+    def walk(first: int) -> None:
+        for number in range(first, first + 1500):
+            at = number % len(orders)
+            if listing(scene, orders[at]).order.tolist() != wanted[at]:
+                failed.append(f"another order by {orders[at].place.sort}")
+
+    def note(what: threading.ExceptHookArgs) -> None:
+        failed.append(repr(what.exc_value))
+
+    before, hook = sys.getswitchinterval(), threading.excepthook
+    sys.setswitchinterval(1e-6)
+    threading.excepthook = note
+    try:
+        threads = [threading.Thread(target=walk, args=(first,)) for first in range(3)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    finally:
+        sys.setswitchinterval(before)
+        threading.excepthook = hook
+    assert failed == []
+
+
+def after_sort(state: ViewState, column: str) -> ViewState:
+    return state.at(state.screen, replace(state.place, sort=column))

@@ -21,13 +21,11 @@ from zpobs.views.live.figures import (
     status_span,
 )
 from zpobs.views.live.lines import Span
-from zpobs.views.live.scene import Activity, Scene
+from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Ints, Table, Values, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.views.scan import shares
 from zpobs.waste import Waste, class_waste, class_wasted_least
-
-_NO_ACTIVITY = Activity(())
 
 
 def shown_pool(scene: Scene, state: ViewState) -> PoolView | None:
@@ -48,7 +46,8 @@ class _Classes:
     """One pool's classes: those that hold zspages, or in which something just happened."""
 
     def __init__(self, scene: Scene, pool: PoolView, *, ascii_only: bool) -> None:
-        self._scene, self._pool, self._ascii = scene, pool, ascii_only
+        # Not the scene itself, which keeps what is made of it: no circle, it goes at once.
+        self._activity, self._pool, self._ascii = scene.activity, pool, ascii_only
         self._kernel = scene.snapshot.kernel
         self._classes = pool.classes
         self._rates = scene.rates.get(pool.id)
@@ -120,8 +119,8 @@ class _Classes:
 
     def _history(self, row: int, width: int) -> Span:
         index = int(self._classes.index[self._shown[row]])
-        activity = self._scene.activity.get((self._pool.id, index), _NO_ACTIVITY)
-        return spark(activity.per_second, width, ascii_only=self._ascii), "bar"
+        activity = self._activity.get((self._pool.id, index), ())
+        return spark(activity, width, ascii_only=self._ascii), "bar"
 
     def _all_wastes(self) -> list[Waste]:
         return class_waste(self._classes, self._kernel)

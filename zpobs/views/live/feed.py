@@ -177,7 +177,8 @@ class Feed:
         """Take a scene and deliver it, unless it is paused and nothing but its turn calls for it.
 
         One that is out of turn leaves the rates as they are: over so short a
-        time they would mean little.
+        time they would mean little. One that comes though it is paused says so: a
+        frame is of one instant, so all of it is newer.
         """
         self._taken_s = time.monotonic()
         begin_s = time.thread_time()
@@ -190,11 +191,14 @@ class Feed:
         # The first one warms up what is needed for all: it tells nothing of the next.
         if self._last is not None:
             self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
-        wanted = must or not in_turn or not self._asked.paused
+        paused = self._asked.paused
+        wanted = must or not in_turn or not paused
         look, problem = self._looked() if wanted else (None, "")
-        self._last = self._scene(snapshot, look=look, look_problem=problem, doing=doing)
+        anew = wanted and paused and self._last is not None
+        scene = self._scene(snapshot, look=look, look_problem=problem, doing=doing, anew=anew)
+        self._last = scene
         if wanted:
-            self._deliver(self._last)
+            self._deliver(scene)
 
     def _scene(
         self,
@@ -203,6 +207,7 @@ class Feed:
         look: Look | None = None,
         look_problem: str = "",
         doing: str = "",
+        anew: bool = False,
     ) -> Scene:
         return Scene(
             snapshot=self._narrowed(snapshot),
@@ -213,6 +218,7 @@ class Feed:
             pace_s=self._pace_s,
             doing=doing,
             wanted=self._options.pool,
+            anew=anew,
         )
 
     def _zspages_asked(self) -> bool | ZspagesOf:
@@ -284,10 +290,9 @@ class Feed:
             for index, value in now.items():
                 before = self._activity.get((pool, index))
                 if before is not None:
-                    told = (*before.per_second[1 - HISTORY_FRAMES :], value)
-                    history[pool, index] = Activity(told)
+                    history[pool, index] = (*before[1 - HISTORY_FRAMES :], value)
                 elif value is not None:
-                    history[pool, index] = Activity((value,))
+                    history[pool, index] = (value,)
         self._activity = history
 
 

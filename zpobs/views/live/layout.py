@@ -9,7 +9,7 @@ from zpobs.views.live.header import header
 from zpobs.views.live.lines import Line
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.view import Place, Screen, Size, ViewState
+from zpobs.views.live.view import Screen, Size, ViewState
 
 SMALLEST = Size(40, 10)
 _TABLE_ROWS = 5
@@ -64,8 +64,3 @@ def scrolled(top: int, row: int, rows: int, page: int) -> int:
     """Return the first row to show so that the cursor's row is seen and no room is wasted."""
     top = min(max(top, row - page + 1), row)
     return max(min(top, rows - page), 0)
-
-
-def first_row(place: Place, row: int, rows: int, page: int) -> int:
-    """Return the first row to show for a place whose cursor is in ``row``."""
-    return scrolled(place.top, row, rows, page)

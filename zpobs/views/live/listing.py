@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +14,6 @@ from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import FilterError, Ints, Table, fitting, sorted_rows
 from zpobs.views.live.view import Place, Screen, ViewState
 from zpobs.views.live.zspages import zspages_table
-
-_Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +40,21 @@ class Listing:
         return int(self.table.ids[self.order[row]]) if 0 <= row < len(self.order) else None
 
 
-# Listings of the newest scene alone, which may be large: a frozen scene always gives the same.
-_made: deque[tuple[Scene, _Key, Listing]] = deque(maxlen=4)
-
-
 def listing(scene: Scene, state: ViewState) -> Listing:
-    """Return what the present screen lists."""
+    """Return what the present screen lists.
+
+    Sorting many rows takes time, so the scene keeps it: being frozen, it always
+    gives the same.
+    """
     place, text = state.place, _filter_of(state)
     key = (
         state.screen, state.pool, state.class_index, state.zspage,
         place.sort, place.reverse, text, state.ascii,
     )  # fmt: skip
-    for made_of, made_for, made in _made:
-        if made_of is scene and made_for == key:
-            return made
-    if _made and _made[0][0] is not scene:
-        _made.clear()
-    made = _listing(scene, state, text)
-    _made.append((scene, key, made))
+    made: Listing | None = scene.memo.get(key)
+    if made is None:
+        made = _listing(scene, state, text)
+        scene.memo.keep(key, made)
     return made
 
 

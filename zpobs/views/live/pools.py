@@ -12,12 +12,10 @@ from zpobs.snapshot import PoolView
 from zpobs.views.live.cells import floats, number, words
 from zpobs.views.live.figures import bounds, count, in_bytes, percent, rate, spark, status_span
 from zpobs.views.live.lines import Span
-from zpobs.views.live.scene import Activity, Scene
+from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.waste import Waste, pool_waste
-
-_NO_ACTIVITY = Activity(())
 
 
 def pools_table(scene: Scene, state: ViewState) -> Table:
@@ -28,6 +26,8 @@ def pools_table(scene: Scene, state: ViewState) -> Table:
     whole = floats([_whole(each) for each in wastes])
     shares = np.divide(100 * wasted, whole, out=np.full(len(pools), np.nan), where=whole > 0)
     rates = [scene.rates.get(each.id) for each in pools]
+    # Not the scene itself, which keeps what is made of it.
+    activity = scene.activity
 
     def waste_cell(row: int, width: int) -> Span:
         return bounds(wastes[row].wasted, width), ""
@@ -36,8 +36,7 @@ def pools_table(scene: Scene, state: ViewState) -> Table:
         return _share(wastes[row]), ""
 
     def history(row: int, width: int) -> Span:
-        activity = scene.activity.get((pools[row].id, -1), _NO_ACTIVITY)
-        return spark(activity.per_second, width, ascii_only=state.ascii), "bar"
+        return spark(activity.get((pools[row].id, -1), ()), width, ascii_only=state.ascii), "bar"
 
     counters = [each.counters for each in pools]
     columns = (

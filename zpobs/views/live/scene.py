@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 from zpobs.descriptors import Look
 from zpobs.rates import PoolRates
@@ -28,10 +28,30 @@ class Ask:
     descriptors: bool = False
 
 
-class Activity(NamedTuple):
-    """Operations per second (allocations and frees together), oldest first, None if unknown."""
+# Operations per second (allocations and frees together), oldest first, None if unknown.
+Activity = tuple[float | None, ...]
 
-    per_second: tuple[float | None, ...]
+
+class Memo:
+    """The newest few values that were made of one scene, by what they were made for.
+
+    What is kept is replaced whole and never changed: threads that look at one scene
+    at a time may make a value twice, and none of them finds anything half done.
+    """
+
+    __slots__ = ("_kept",)
+    _MOST = 4
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[object, Any], ...] = ()
+
+    def get(self, key: object) -> Any:
+        """Return the value for a key, None if there is none any more."""
+        return next((value for known, value in self._kept if known == key), None)
+
+    def keep(self, key: object, value: Any) -> None:
+        """Keep a value, in place of the oldest one if there are too many."""
+        self._kept = (*self._kept[1 - self._MOST :], (key, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +64,9 @@ class Scene:
     be: ``look_problem`` says why. ``pace_s`` is the time between frames; more
     than was asked for where taking one costs much. ``doing`` says what is being
     done meanwhile, such as attaching probes. ``wanted`` is the name of the only
-    pool that was asked for on the command line.
+    pool that was asked for on the command line. ``anew``: it was taken while
+    paused, because something was opened that no earlier scene held. ``memo`` is
+    what was made of it so far; another scene, even an equal one, begins anew.
     """
 
     snapshot: Snapshot
@@ -55,3 +77,5 @@ class Scene:
     pace_s: float = 2.0
     doing: str = ""
     wanted: str | None = None
+    anew: bool = False
+    memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)

@@ -6,7 +6,7 @@ from zpobs.views.live.figures import rate
 from zpobs.views.live.header import all_reasons
 from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import KEYS, shown
-from zpobs.views.live.layout import SMALLEST, first_row, layout, too_small
+from zpobs.views.live.layout import SMALLEST, layout, scrolled, too_small
 from zpobs.views.live.lines import Line, Part, cut, filled, joined, wrapped
 from zpobs.views.live.listing import Listing, listing
 from zpobs.views.live.scene import Scene
@@ -61,7 +61,7 @@ def _table(rows: Listing, state: ViewState, columns: int, page: int) -> list[Lin
         )
     ]
     at = rows.row_of(place, tail=state.screen == Screen.EVENTS)
-    top = first_row(place, at, len(rows.order), page)
+    top = scrolled(place.top, at, len(rows.order), page)
     for number in range(top, min(top + page, len(rows.order))):
         row = int(rows.order[number])
         lines.append(row_line(widths, row, columns, at_cursor=number == at))

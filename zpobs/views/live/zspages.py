@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -116,8 +115,12 @@ class _Zspages:
         free = self._table.freeobj
         return np.where(free < 0, np.nan, free)
 
+    def _is(self, name: str) -> Bools:
+        held: Bools = getattr(self._table, name)
+        return held
+
     def _states(self, row: int) -> list[str]:
-        return [name for name in _STATES if getattr(self._table, name)[row]]
+        return [name for name in _STATES if self._is(name)[row]]
 
     def _state(self, row: int, width: int) -> Span:
         names = self._states(row)
@@ -127,9 +130,10 @@ class _Zspages:
         return (text if len(text) <= width else "+".join(name[:3] for name in names)) or "-", ""
 
     def _state_values(self) -> Values:
-        table = self._table
-        states: Values = table.huge * 1 + table.locked * 2 + table.isolated * 4
-        return states
+        return sum(
+            (self._is(name) * (1 << bit) for bit, name in enumerate(_STATES)),
+            np.zeros(len(self._table.address), dtype=np.int64),
+        )
 
     def _age(self, row: int, _: int) -> Span:
         seconds = age((self._now_ns - int(self._table.first_seen_ns[row])) / 1e9)
@@ -169,19 +173,14 @@ class _Zspages:
         return text, "dim"
 
     def _fits(self, word: str) -> Bools:
-        states: dict[str, Callable[[], Bools]] = {
-            "huge": lambda: self._table.huge,
-            "locked": lambda: self._table.locked,
-            "isolated": lambda: self._table.isolated,
-        }
-        if word in states:
-            return states[word]()
+        if word in _STATES:
+            return self._is(word)
         found = _HEX.fullmatch(word)
         if found is None:
             # A word that is being typed is no mistake yet.
-            if any(name.startswith(word) for name in states):
+            if any(name.startswith(word) for name in _STATES):
                 return np.ones(len(self._table.address), dtype=bool)
-            raise FilterError(f"{word} is no part of an address, nor {', '.join(states)}")
+            raise FilterError(f"{word} is no part of an address, nor {', '.join(_STATES)}")
         return self._address_has(found[2], from_start=found[1] is not None)
 
     def _address_has(self, digits: str, *, from_start: bool) -> Bools:
