@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab.witness import KernelPool
@@ -76,6 +79,18 @@ class Churn:
     def running(self) -> bool:
         """Tell whether operations are still being made."""
         return self._process.poll() is None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop it between two operations meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def finish(self) -> dict[str, int]:
         """Wait for the end; return counts by name: zs_malloc, zs_free, live_objects and more."""
