@@ -8,13 +8,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.views.live.support import BUSY_CLASS, busy, changed_pool, described, no_pools, typed
 from zpobs.views.live.export import export_name, exported
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.state import ViewState
+from zpobs.views.live.state import Screen, ViewState
 
 TO_31 = ("enter", "slash", *str(BUSY_CLASS), "enter", "enter")
 TO_107 = ("enter", "slash", *"107", "enter", "enter", "enter")
@@ -106,6 +107,23 @@ def test_csv_equals_json(name: str) -> None:
     for line, row in zip(lines, told["rows"], strict=True):
         assert line.pop("snapshot_time_ns") == str(told["time_ns"])
         assert line == {name: field(value) for name, value in row.items()}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_csv_of_no_rows_has_its_column_names(name: str) -> None:
+    """The same as with rows, also where a filter fits none."""
+    scene, state = view(name)
+    table = listing(scene, state).table
+    rows = table.records(np.arange(len(table.ids)))
+    assert {tuple(row) for row in rows} <= {table.fields}
+    none = state.at(state.screen, replace(state.place, filter="zram99 0xfffffffffffffff1"))
+    if state.screen not in (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, Screen.EVENTS):
+        # There is no filter there: nothing was read yet.
+        scene, none = replace(scene, look=None), state
+    if state.screen == Screen.ZSPAGES:
+        none = state.at(state.screen, replace(state.place, filter="0x1"))
+    text = exported(scene, none, "csv")
+    assert text == ",".join(["snapshot_time_ns", *table.fields]) + "\n"
 
 
 def field(value: Any) -> str:

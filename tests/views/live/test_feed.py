@@ -248,6 +248,7 @@ def test_pause_keeps_feeding_and_shows_nothing(source: ScriptedSource) -> None:
     }
     reader.run()
     assert reader.at_s == [0, 2, 7, 9]
+    assert {scene.anew for scene in reader.scenes} == {False}
     assert len(source.asked) == 6
     # The history has no hole: at 2, 4, 6 and 9 s.
     assert len(reader.scenes[-1].activity[1, -1]) == 4
@@ -263,6 +264,7 @@ def test_drilling_in_while_paused_is_answered(source: ScriptedSource) -> None:
     reader.run()
     assert len(reader.scenes) == 2
     assert reader.scenes[1].snapshot.pools[0].zspage_list is not None
+    assert [scene.anew for scene in reader.scenes] == [False, True]
 
 
 def test_the_interval_can_be_changed(source: ScriptedSource) -> None:

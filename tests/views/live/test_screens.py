@@ -197,6 +197,27 @@ def test_paused_is_always_said(columns: int, rows: int) -> None:
         assert "PAUSED" in lines[0]
 
 
+@pytest.mark.parametrize("size", [Size(20, 6), Size(38, 8), Size(39, 40)])
+def test_too_small_a_screen_tells_what_keys_did(size: Size) -> None:
+    """PAUSED comes first, then the message, in which a file's name is whole."""
+    name = "zpobs-zram0-classes-20260102-030405.json"
+    state = typed(MADE["busy"], ("enter", "space")).telling(f"wrote {name} (9 bytes)", name)
+    lines = texts(render(MADE["busy"], state, size))
+    assert lines[0] == "PAUSED"
+    assert name in "".join(lines[1:])
+    assert lines[1].startswith("wrote")
+
+
+@pytest.mark.parametrize(("columns", "words"), [(40, ""), (46, "wrote "), (60, "wrote ")])
+def test_a_file_s_name_is_told_whole(columns: int, words: str) -> None:
+    """Other words leave a narrow screen first."""
+    name = "zpobs-zram0-classes-20260102-030405.json"
+    state = typed(MADE["busy"], ()).telling(
+        f"wrote {name} (9,999,999 bytes), offered", f"wrote {name}", name
+    )
+    assert texts(render(MADE["busy"], state, Size(columns, 10)))[-1] == words + name
+
+
 def test_the_cursor_is_seen_wherever_it_goes() -> None:
     """Moving by any key, exactly one row is marked, and it is the cursor's."""
     scene, size = MADE["busy"], Size(80, 16)

@@ -32,6 +32,7 @@ from zpobs.views.live.state import (
     Size,
     ViewState,
     ask_of,
+    ending,
     followed,
     pressed,
     started,
@@ -74,6 +75,16 @@ def sorts(by: str, *, reverse: bool = False) -> Check:
     return check
 
 
+def filters(text: str, *, typing: str | None, kept: str) -> Check:
+    """Check what a key leaves of a filter that is being typed."""
+
+    def check(state: ViewState, key: str) -> bool:
+        left = after(state, "slash", *text, key)
+        return (left.typing, left.place.filter) == (typing, kept)
+
+    return check
+
+
 def effects(effect: Effect) -> Check:
     return lambda state, key: pressed(state, key, BUSY, USUAL) == (state, effect)
 
@@ -101,7 +112,12 @@ DONE: dict[Action, Check] = {
     Action.COPY_JSON: effects(Effect.COPY_JSON),
     Action.COPY_CSV: effects(Effect.COPY_CSV),
     Action.HELP: becomes("help", True),
+    Action.SUSPEND: effects(Effect.SUSPEND),
     Action.QUIT: effects(Effect.QUIT),
+    Action.KEEP_FILTER: filters("12", typing=None, kept="12"),
+    Action.CLEAR_FILTER: filters("12", typing=None, kept=""),
+    Action.ERASE: filters("12", typing="1", kept=""),
+    Action.ERASE_ALL: filters("12", typing="", kept=""),
 }
 
 
@@ -119,6 +135,11 @@ def test_no_key_has_two_meanings() -> None:
     """On every screen a key belongs to one action, and every action has a test."""
     for screen in Screen:
         keys = [key for each in KEYS if screen in each.screens for key in each.keys]
+        assert len(keys) == len(set(keys))
+    # The help lies over all of them, and a filter has keys of its own.
+    for on_screens in (True, False):
+        entries = [each for each in KEYS if bool(each.screens) == on_screens]
+        keys = [key for each in entries for key in each.keys]
         assert len(keys) == len(set(keys))
     assert {each.action for each in KEYS} == set(DONE)
 
@@ -198,6 +219,24 @@ def test_a_pool_can_be_opened_from_the_start() -> None:
     assert (state.screen, state.pool, state.place.sort) == (Screen.CLASSES, 2, "size")
     out = followed(after(state, "escape"), BUSY)
     assert out.screen == Screen.POOLS
+
+
+def test_the_pool_that_was_asked_for_is_opened_again() -> None:
+    """Gone and back again it is shown as before, unless the reader had left it."""
+    asked, gone = replace(BUSY, wanted="zram0"), replace(without(BUSY, "zram0"), wanted="zram0")
+    state = followed(started(interval_s=2, pool="zram0", sort="size"), asked)
+    away = followed(state, gone)
+    assert (away.screen, away.message) == (Screen.POOLS, "zram0 is gone")
+    back = changed_pool(asked, id=7)
+    again = followed(away, back)
+    assert (again.screen, again.pool, again.place.sort) == (Screen.CLASSES, 7, "size")
+    assert again.message == "zram0 is there again"
+    assert followed(after(away, "slash", "z", scene=gone), back).screen == Screen.POOLS
+    left = after(state, "escape", scene=asked)
+    assert followed(followed(left, gone), back).screen == Screen.POOLS
+    # Without --pool nothing is opened by itself.
+    other = followed(followed(IN, without(BUSY, "zram0")), changed_pool(BUSY, id=7))
+    assert other.screen == Screen.POOLS
 
 
 # ---- rows that move ----------------------------------------------------------------
@@ -309,6 +348,16 @@ def test_a_zspage_that_was_freed_leads_back_to_its_class() -> None:
     assert gone.message == f"zspage {state.zspage:#x} was freed"
 
 
+def test_what_is_read_while_paused_is_told() -> None:
+    """All that is shown is newer then, and the message says of when; a pool that is gone wins."""
+    paused, anew = after(IN, "space"), replace(BUSY, anew=True)
+    told = followed(paused, anew)
+    assert told.message == "read anew: PAUSED at 03:04:07 UTC now"
+    assert followed(IN, anew).message == followed(paused, BUSY).message == ""
+    assert followed(paused, without(anew, "zram0")).message == "zram0 is gone"
+    assert texts(render(anew, told, Size(40, 10)))[-1] == told.message
+
+
 # ---- filters -------------------------------------------------------------------------
 
 
@@ -330,6 +379,16 @@ def test_arrows_type_nothing() -> None:
     assert pressed(state, "é", BUSY, USUAL, text="é")[0].typing == ""
     assert pressed(state, "full_stop", BUSY, USUAL, text=".")[0].typing == "."
     assert pressed(state, "ctrl+c", BUSY, USUAL) == (state, Effect.QUIT)
+    assert pressed(state, "ctrl+z", BUSY, USUAL) == (state, Effect.SUSPEND)
+
+
+def test_what_ends_the_view_does_so_whatever_is_shown() -> None:
+    """Before the first scene and in the help as well; nothing else does anything then."""
+    for key in ("q", "ctrl+c"):
+        assert ending(key) == Effect.QUIT
+        assert pressed(after(IN, "?"), key, BUSY, USUAL)[1] == Effect.QUIT
+    assert ending("ctrl+z") == Effect.SUSPEND
+    assert {ending(key) for key in ("c", "enter", "z", "escape", "ctrl+u")} == {Effect.NONE}
 
 
 # ---- interval, pause, help, asking ------------------------------------------------------

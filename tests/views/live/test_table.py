@@ -11,12 +11,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.views.live.support import BUSY_CLASS, KERNEL_56, busy, described, typed, zspages_of
+from tests.views.live.support import (
+    BUSY_CLASS,
+    KERNEL_56,
+    bounded,
+    busy,
+    described,
+    typed,
+    zspages_of,
+)
 from zpobs.snapshot import Event
 from zpobs.views.live import figures
 from zpobs.views.live.events import described as event_words
 from zpobs.views.live.lines import cut, filled, joined, merged, plain, width, wrapped
 from zpobs.views.live.listing import listing
+from zpobs.views.live.scene import Scene
 from zpobs.views.live.split import split_lines
 from zpobs.views.live.state import ViewState
 from zpobs.views.live.table import (
@@ -52,7 +61,7 @@ def table_of(**columns: tuple[list[object], bool]) -> Table:
     )
     rows = len(next(iter(columns.values()))[0])
     ids = np.arange(rows)
-    return Table(ids, made, "a", lambda _: ids >= 0, lambda _: [], "nothing")
+    return Table(ids, made, "a", lambda _: ids >= 0, lambda _: [], "nothing", ())
 
 
 NAN = float("nan")
@@ -251,7 +260,9 @@ def value_of(text: str) -> float:
         (1536, 2048, 99, "1.5..2.0 KiB"),
         (512, 2048, 99, "512 B..2.0 KiB"),
         (0, 2048, 99, "0..2.0 KiB"),
-        (1024 * 1024, 1024 * 1024 + 1, 99, "~1.0 MiB"),
+        # Rounded outwards, however near to each other they are.
+        (1024 * 1024, 1024 * 1024 + 1, 99, "1.0..1.1 MiB"),
+        (1_600_000, 1_600_001, 12, "1.5..1.6 MiB"),
         (700_000, 2_000_000, 12, ">=683.5 KiB"),
         (700_000, 2_000_000, 9, ">=683 KiB"),
     ],
@@ -346,10 +357,21 @@ def test_the_parts_of_a_split_sum_to_what_is_behind_the_sign() -> None:
     waste = pool_waste(BUSY.snapshot.pools[0], KERNEL_56)
     for columns in (300, 80, 60):
         text = " ".join(plain(line) for line in split_lines("zram0", waste, columns))
-        left, right = text.removeprefix("zram0: ").split(" = ")
+        left, middle, right = text.removeprefix("zram0: ").split(" = ")
         parts = [spelt(term) for term in left.split(" + ")]
-        assert len(parts) == 6
-        assert sum(parts) == pytest.approx(spelt(f"all {right}"), rel=0.02)
+        pages, descriptors = [spelt(f"all {term}") for term in middle.split(" + ")]
+        assert len(parts) == 5
+        assert sum(parts) == pytest.approx(pages, rel=0.02)
+        assert pages == pytest.approx(waste.pages, rel=0.02)
+        assert pages + descriptors == pytest.approx(spelt(f"all {right}"), rel=0.02)
+
+
+@pytest.mark.parametrize("scene", [busy(), bounded(), described()])
+def test_a_split_takes_two_lines(scene: Scene) -> None:
+    """With 80 columns it leaves the other lines of the header their room."""
+    for pool in scene.snapshot.pools:
+        waste = pool_waste(pool, scene.snapshot.kernel)
+        assert len(split_lines(pool.name, waste, 80)) <= 2
 
 
 def spelt(term: str) -> float:
@@ -365,7 +387,7 @@ def test_a_split_says_what_is_not_known() -> None:
     split = Waste(None, None, 8, 16, 24, None, 4096)
     text = plain(split_lines("zram0", split, 300)[0])
     assert "requested and rounding 4.0 KiB (not told apart" in text
-    assert text.endswith("= 4.0 KiB + descriptors ?")
+    assert text.endswith("= pages 4.0 KiB + descriptors ?")
     bounded = Waste(Range(1024, 2048), Range(0, 1024), 8, 16, 24, 56, 4096)
     text = plain(split_lines("zram0", bounded, 300)[0])
     assert "requested 1.0..2.0 KiB + rounding 0..1.0 KiB (bounded by class spacing)" in text

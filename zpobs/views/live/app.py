@@ -13,7 +13,6 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
@@ -33,7 +32,7 @@ from zpobs.views.live.feed import Feed, FeedOptions
 from zpobs.views.live.lines import Line
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.screens import render
-from zpobs.views.live.state import Effect, Size, ViewState, ask_of, followed, pressed
+from zpobs.views.live.state import Effect, Size, ViewState, ask_of, ending, followed, pressed
 from zpobs.views.source import SnapshotSource
 
 # More does not get through many a terminal's or multiplexer's buffer.
@@ -132,11 +131,14 @@ class LiveApp(App[None]):
             self.scene = scene
 
     class Copied(Message):
-        """A copy was made, or could not be; ``clip`` is for the clipboard."""
+        """A copy was made, or could not be, which ``told`` says, ever shorter.
 
-        def __init__(self, message: str, clip: str | None) -> None:
+        ``clip`` is for the clipboard.
+        """
+
+        def __init__(self, told: tuple[str, ...], clip: str | None) -> None:
             super().__init__()
-            self.message = message
+            self.told = told
             self.clip = clip
 
     class FeedEnded(Message):
@@ -204,22 +206,26 @@ class LiveApp(App[None]):
         await super().on_event(event)
 
     def _key(self, event: events.Key) -> None:
-        if event.key == "ctrl+z":
-            if can_be_suspended():
-                self.action_suspend_process()
-            return
         if self.scene is None:
-            if event.key in ("q", "ctrl+c"):
-                self.exit()
+            # Nothing is shown yet that a key could change.
+            self._do(ending(event.key))
             return
         text = event.character if event.is_printable else None
         self.state, effect = pressed(self.state, event.key, self.scene, self._cells(), text=text)
-        if effect is Effect.QUIT:
-            self.exit()
-            return
-        if effect in (Effect.COPY_JSON, Effect.COPY_CSV):
-            self._copy("json" if effect is Effect.COPY_JSON else "csv")
+        self._do(effect)
         self._changed()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Effect.QUIT:
+                self.exit()
+            case Effect.SUSPEND:
+                if can_be_suspended():
+                    self.action_suspend_process()
+            case Effect.COPY_JSON:
+                self._copy("json")
+            case Effect.COPY_CSV:
+                self._copy("csv")
 
     def on_live_app_scene_came(self, message: SceneCame) -> None:
         """Show a new scene."""
@@ -265,13 +271,13 @@ class LiveApp(App[None]):
             self.canvas.show(render(self.scene, self.state, size))
 
     def _copy(self, form: Literal["json", "csv"]) -> None:
-        """Write the current view to a new file, and to the clipboard if it is small enough.
+        """Write the current view to a new file; offer it to the clipboard if it is small enough.
 
         In a thread: many zspages take seconds, and the view goes on meanwhile.
         """
         assert self.scene is not None
         copying = partial(self._write_copy, self.scene, self.state, form)
-        self.state = replace(self.state, message="copying")
+        self.state = self.state.telling("copying")
         self.run_worker(copying, thread=True)
 
     def _write_copy(self, scene: Scene, state: ViewState, form: Literal["json", "csv"]) -> None:
@@ -280,17 +286,21 @@ class LiveApp(App[None]):
         try:
             path = write_new(Path(export_name(scene, state, form)), text)
         except OSError as error:
-            message = f"not written: {error.strerror or error}"
-        else:
-            message = f"wrote {path} ({size:,} bytes)"
-        clip = text if size <= CLIPBOARD_MAX_BYTES else None
-        self._tell(self.Copied(f"{message}, clipboard too" if clip else message, clip))
+            self._tell(self.Copied((f"not written: {error.strerror or error}",), None))
+            return
+        brief = (f"wrote {path} ({size:,} bytes)", f"wrote {path}", str(path))
+        if size > CLIPBOARD_MAX_BYTES:
+            self._tell(self.Copied(brief, None))
+            return
+        # Nobody tells whether a terminal takes it.
+        offered = f"{brief[0]}, offered to the terminal's clipboard"
+        self._tell(self.Copied((offered, *brief), text))
 
     def on_live_app_copied(self, copied: Copied) -> None:
         """Say what became of a copy."""
         if copied.clip is not None:
             self.copy_to_clipboard(copied.clip)
-        self.state = replace(self.state, message=copied.message)
+        self.state = self.state.telling(*copied.told)
         self._changed()
 
     def _handle_exception(self, error: Exception) -> None:

@@ -27,6 +27,16 @@ from zpobs.views.live.view import ViewState
 from zpobs.views.scan import shares
 from zpobs.waste import Waste, class_waste, class_wasted_least
 
+# Of a copied row, the waste split at its end.
+_WASTE_FIELDS = (
+    "requested_bytes_low", "requested_bytes_high", "rounding_bytes_low", "rounding_bytes_high",
+    "header_bytes", "tail_bytes", "free_slot_bytes", "descriptor_bytes",
+)  # fmt: skip
+FIELDS = (
+    "index", "size", "status", "objs_per_zspage", "pages_per_zspage", "zspages", "pages", "objects",
+    "capacity", "fullness", "freeable_pages", "allocs_per_s", "frees_per_s", *_WASTE_FIELDS,
+)  # fmt: skip
+
 
 def shown_pool(scene: Scene, state: ViewState) -> PoolView | None:
     """Return the pool that is drilled into, None if it is not there."""
@@ -38,7 +48,8 @@ def classes_table(scene: Scene, state: ViewState) -> Table:
     pool = shown_pool(scene, state)
     if pool is None:
         empty = np.zeros(0, dtype=np.int64)
-        return Table(empty, (), "waste", lambda _: empty != 0, lambda _: [], "this pool is gone")
+        gone = "this pool is gone"
+        return Table(empty, (), "waste", lambda _: empty != 0, lambda _: [], gone, FIELDS)
     return _Classes(scene, pool, ascii_only=state.ascii).table()
 
 
@@ -84,7 +95,13 @@ class _Classes:
         )
         nothing = f"{self._pool.name} holds nothing: no size class is in use"
         return Table(
-            table.index[shown], columns, "waste", self._fits, records_of(self._record), nothing
+            table.index[shown],
+            columns,
+            "waste",
+            self._fits,
+            records_of(self._record),
+            nothing,
+            FIELDS,
         )
 
     @property

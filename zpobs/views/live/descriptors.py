@@ -14,6 +14,12 @@ from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.views.live.zspages import listed_zspages
 
+# Of a copied row; a huge zspage's has a handle in place of next.
+FIELDS = (
+    "page", "address", "pfn", "flags", "flags_word", "type", "first_obj_offset", "refcount",
+    "zspage", "next",
+)  # fmt: skip
+
 
 def look_of(scene: Scene, state: ViewState) -> Look | None:
     """Return the descriptors of the class that is drilled into, None if they were not read."""
@@ -78,7 +84,9 @@ def descriptors_table(scene: Scene, state: ViewState) -> Table:
         return np.ones(len(rows), dtype=bool)
 
     ids = np.array([each["page"] for each in rows], dtype=np.int64)
-    return Table(ids, columns, "", fits, records_of(record), _nothing(scene, state, entry))
+    fields = tuple(rows[0]) if rows else FIELDS
+    nothing = _nothing(scene, state, entry)
+    return Table(ids, columns, "", fits, records_of(record), nothing, (*fields, "node"))
 
 
 def above(scene: Scene, state: ViewState, columns: int) -> list[Line]:

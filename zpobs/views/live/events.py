@@ -23,6 +23,9 @@ _PLAIN: dict[str, Span] = {
     "pool_destroyed": ("pool destroyed", "warn"),
 }
 
+# Of a copied row.
+FIELDS = ("number", "time_ns", "pool", "name", "kind", "zspage", "values", "what")
+
 
 def events_table(scene: Scene, state: ViewState) -> Table:
     """Return the events that are still kept as a table, known by their number."""
@@ -74,9 +77,8 @@ def events_table(scene: Scene, state: ViewState) -> Table:
     first = max(shot.events_seen - len(events), 0)
     ids = np.arange(first, first + len(events))
     waiting = "nothing yet: compactions, migrations and failures are shown as they happen"
-    return Table(
-        ids, columns, "", fits, records_of(record), waiting if shot.health.hooks else NO_PROBES
-    )
+    nothing = waiting if shot.health.hooks else NO_PROBES
+    return Table(ids, columns, "", fits, records_of(record), nothing, FIELDS)
 
 
 def described(event: Event) -> Span:

@@ -33,7 +33,7 @@ def exported(scene: Scene, state: ViewState, form: Form) -> str:
         lines = ",\n".join(map(json.dumps, rows))
         return f'{head[:-1]}, "rows": [\n{lines}\n]}}\n'
     out = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = shown.table.fields
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["snapshot_time_ns", *names])
     for row in rows:

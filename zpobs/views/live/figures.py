@@ -74,13 +74,11 @@ def at_least(value: float | None, width: int = 99) -> str:
 
 
 def bounds(value: Range | None, width: int = 99) -> str:
-    """Return a range of bytes that holds all of it, its lower bound alone where it is too wide."""
+    """Return a range of bytes, rounded outwards; its lower bound alone where it is too wide."""
     if value is None:
         return UNKNOWN
     if value.exact:
         return in_bytes(value.low, width)
-    if in_bytes(value.low) == in_bytes(value.high):
-        return f"~{in_bytes(value.low, width - 1)}"
     text = between(value)
     return text if len(text) <= width else f">={at_least(value.low, width - 2)}"
 

@@ -17,7 +17,14 @@ LEGEND = (
     ("-", "no rate yet, or nothing to tell"),
     (">=", "at least; an age whose beginning, or a change whose time, was not seen"),
     ("a..b", "somewhere between: what was asked for is known by the class spacing alone"),
-    ("every", "really slower where taking frames would cost over 2 % of a core"),
+    ("every", "really slower where taking frames would cost more than --budget allows"),
+    ("requested", "what the owner asked for"),
+    ("rounding", "what the objects' slots are larger than that, beside the handle"),
+    ("headers", "the handle in front of each object; a huge object has none"),
+    ("tail", "the ends of zspages, in which no slot fits"),
+    ("free slots", "slots without an object"),
+    ("= pages", "the sum of these five: the bytes of the pool"),
+    ("descriptors", "struct zspage and handles: slab memory beside the pages"),
     ("WASTE", "pools: all bytes that the owner did not ask for"),
     ("WASTE>=", "classes: headers, tails and free slots; rounding comes on top"),
     ("USED", "objects by capacity; full only at 100%"),
@@ -29,7 +36,9 @@ LEGEND = (
     ("ZSPAGE", "own: the descriptor points back to its zspage; OTHER: it does not"),
 )
 FILTERS = (
-    ("text", "rows whose name, class, size, status, address or words hold it"),
+    ("text", "pools and events whose name, owner, status or words hold it"),
+    ("107", "size classes of that number or size; of a status: exact, bounded"),
+    ("0xffff", "zspages by digits of the address, with 0x from its start"),
     ("waste>1m", "any column that can be sorted by, with < <= > >= = != and k m g t"),
     ("huge locked", "zspages in these states; several words must all fit"),
 )

@@ -32,7 +32,12 @@ class Action(StrEnum):
     COPY_JSON = "copy_json"
     COPY_CSV = "copy_csv"
     HELP = "help"
+    SUSPEND = "suspend"
     QUIT = "quit"
+    KEEP_FILTER = "keep_filter"
+    CLEAR_FILTER = "clear_filter"
+    ERASE = "erase"
+    ERASE_ALL = "erase_all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Key:
 
     ``footer`` is its word on the last line of the screen, "" if it is not
     there; ``rank`` says how early it leaves a narrow one. ``screens`` is
-    where it does anything.
+    where it does anything; those of none are there while a filter is typed.
     """
 
     action: Action
@@ -75,7 +80,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         Action.FILTER,
         ("slash",),
-        "show only some rows: enter keeps the filter, esc clears it",
+        "show only some rows: type a filter",
         "filter",
         5,
         _FILTERED,
@@ -89,7 +94,12 @@ KEYS: tuple[Key, ...] = (
     Key(Action.COPY_JSON, ("c",), "copy this view, all its rows, as JSON", "copy", 8),
     Key(Action.COPY_CSV, ("C",), "copy this view, all its rows, as CSV"),
     Key(Action.HELP, ("question_mark", "h", "f1"), "this help, and back", "help", 0),
+    Key(Action.SUSPEND, ("ctrl+z",), "stop, where a shell can continue it: fg"),
     Key(Action.QUIT, ("q", "ctrl+c"), "quit", "quit", 0),
+    Key(Action.KEEP_FILTER, ("enter",), "keep the filter", screens=()),
+    Key(Action.CLEAR_FILTER, ("escape",), "clear the filter", screens=()),
+    Key(Action.ERASE, ("backspace", "ctrl+h"), "erase the last character", screens=()),
+    Key(Action.ERASE_ALL, ("ctrl+u",), "erase all characters", screens=()),
 )
 
 # Characters that terminals' libraries have names for.
@@ -110,16 +120,32 @@ _SHOWN = _CHARACTERS | {
     "ctrl+b": "Ctrl+B",
     "ctrl+c": "Ctrl+C",
     "ctrl+f": "Ctrl+F",
+    "ctrl+h": "Ctrl+H",
+    "ctrl+u": "Ctrl+U",
+    "ctrl+z": "Ctrl+Z",
     "f1": "F1",
 }
 _NAMED = {character: name for name, character in _CHARACTERS.items()} | {" ": "space"}
 
 
-def action_of(key: str, screen: Screen) -> Action | None:
-    """Return what a key does on a screen, None if nothing."""
+def action_of(key: str, screen: Screen | None = None) -> Action | None:
+    """Return what a key does on a screen, or on any; None if nothing."""
     name = _NAMED.get(key, key)
     for each in KEYS:
-        if name in each.keys and screen in each.screens:
+        if name in each.keys and (screen in each.screens if screen else each.screens):
+            return each.action
+    return None
+
+
+def typing_action_of(key: str) -> Action | None:
+    """Return what a key does while a filter is typed, None if it is only a character, if any.
+
+    What stops and ends the view by a control key does so there as well.
+    """
+    name = _NAMED.get(key, key)
+    for each in KEYS:
+        typed = not each.screens or each.action in (Action.SUSPEND, Action.QUIT)
+        if name in each.keys and typed and len(name) > 1:
             return each.action
     return None
 
@@ -138,6 +164,8 @@ def shown_keys(entry: Key) -> str:
 
 def where(entry: Key) -> str:
     """Return the screens on which an action is."""
+    if not entry.screens:
+        return "while a filter is typed"
     return "all" if entry.screens == tuple(Screen) else ", ".join(entry.screens)
 
 

@@ -73,6 +73,14 @@ def joined(parts: Sequence[Part], columns: int, gap: str = "  ") -> Line:
     return cut(tuple(out), columns)
 
 
+def broken(text: str, columns: int, *, role: str = "") -> list[Line]:
+    """Set text into lines, all of it: a word that is wider than a line goes on in the next."""
+    pieces = [
+        word[at : at + columns] for word in text.split() for at in range(0, len(word), columns)
+    ]
+    return wrapped(pieces, columns, role=role)
+
+
 def wrapped(words: Iterable[str], columns: int, *, indent: str = "", role: str = "") -> list[Line]:
     """Set words into lines; a word that is wider than a line is cut."""
     lines: list[Line] = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zpobs.rates import PoolRates
-from zpobs.snapshot import PoolView
+from zpobs.snapshot import Counters, PoolView
 from zpobs.views.live.cells import floats, number, words
 from zpobs.views.live.figures import bounds, count, in_bytes, percent, rate, spark, status_span
 from zpobs.views.live.lines import Span
@@ -16,6 +16,13 @@ from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState
 from zpobs.waste import Waste, pool_waste
+
+# Of a copied row.
+FIELDS = (
+    "id", "name", "owner", "status", "bytes", "pages", "zspages", "objects",
+    "wasted_bytes_low", "wasted_bytes_high",
+    "allocs_per_s", "frees_per_s", "moves_per_s", "migrations_per_s", *Counters.__slots__,
+)  # fmt: skip
 
 
 def pools_table(scene: Scene, state: ViewState) -> Table:
@@ -69,7 +76,7 @@ def pools_table(scene: Scene, state: ViewState) -> Table:
         return _record(pools[row], wastes[row], rates[row], kernel.page_size)
 
     ids = np.array([each.id for each in pools], dtype=np.int64)
-    return Table(ids, columns, "waste", fits, records_of(record), no_pools(scene))
+    return Table(ids, columns, "waste", fits, records_of(record), no_pools(scene), FIELDS)
 
 
 def no_pools(scene: Scene) -> str:

@@ -7,7 +7,7 @@ from zpobs.views.live.header import all_reasons
 from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import KEYS, shown
 from zpobs.views.live.layout import SMALLEST, layout, scrolled, too_small
-from zpobs.views.live.lines import Line, Part, cut, filled, joined, wrapped
+from zpobs.views.live.lines import Line, Part, broken, cut, filled, joined, wrapped
 from zpobs.views.live.listing import Listing, listing
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import chosen_columns, row_line, title_line
@@ -25,7 +25,7 @@ _NOUNS = {
 def render(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     """Return exactly ``size.rows`` lines, none wider than ``size.columns``."""
     if too_small(size):
-        lines = _too_small(scene, size)
+        lines = _too_small(scene, state, size)
     elif state.help:
         lines = _help(scene, state, size)
     else:
@@ -84,7 +84,9 @@ def _footer(rows: Listing, state: ViewState, columns: int) -> Line:
         ]
         return filled(joined(parts, columns), columns)
     if state.message or rows.problem:
-        return filled(cut(((state.message or rows.problem, "warn"),), columns), columns)
+        said = (state.message, *state.shorter) if state.message else (rows.problem,)
+        text = next((each for each in said if len(each) <= columns), said[-1])
+        return filled(cut(((text, "warn"),), columns), columns)
     entries: list[Part] = [
         (each.rank, ((shown(each.keys[0]), "key"), (f" {each.footer}", "dim")))
         for each in KEYS
@@ -111,13 +113,18 @@ def _help(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     ]
 
 
-def _too_small(scene: Scene, size: Size) -> list[Line]:
-    """Say so, and as much of what matters most as there is room for."""
+def _too_small(scene: Scene, state: ViewState, size: Size) -> list[Line]:
+    """Say so, and as much of what matters most as there is room for.
+
+    Keys work all the same: what they did comes first.
+    """
     if size.columns <= 0:
         return []
     health = scene.snapshot.health
     needs = f"{SMALLEST.columns}x{SMALLEST.rows}"
     sentences = [
+        ("PAUSED" if state.paused else "", "warn"),
+        (state.message, "warn"),
         (f"terminal too small: {size.columns}x{size.rows}, needs {needs}", "warn"),
         (f"health {health.status}", ""),
     ]
@@ -126,6 +133,4 @@ def _too_small(scene: Scene, size: Size) -> list[Line]:
         allocs, frees = (rates.allocs, rates.frees) if rates else (None, None)
         sentences.append((f"{pool.name} {rate(allocs)} alloc/s {rate(frees)} free/s", ""))
     sentences += [(reason, "dim") for reason in all_reasons(health)]
-    return [
-        line for text, role in sentences for line in wrapped(text.split(), size.columns, role=role)
-    ]
+    return [line for text, role in sentences for line in broken(text, size.columns, role=role)]

@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from zpobs.views.live.figures import UNKNOWN, between, in_bytes
 from zpobs.views.live.lines import Line, merged, plain, wrapped
 from zpobs.waste import Range, Waste
 
 _LINES = 2
-# The width of three digits and a unit.
-_BRIEF = 7
+# The width of three digits and a unit, and one for any figure.
+_BRIEF, _LONG = 7, 99
+
+
+class _Form(NamedTuple):
+    """How wide figures are, whether units are written out, and what the first sum is called."""
+
+    width: int
+    units: bool
+    pages: str
+
+
+_FORMS = (
+    _Form(_LONG, True, "pages "),
+    _Form(_LONG, False, "pages "),
+    _Form(_BRIEF, False, "pages "),
+    _Form(_BRIEF, False, ""),
+)
 
 
 def split_lines(name: str, waste: Waste, columns: int) -> list[Line]:
-    """Return the parts of a pool's or class's bytes, which sum to what is behind the =.
+    """Return the parts of a pool's or class's bytes, which sum to what is behind each =.
 
-    Short figures are used where long ones would take more than two lines.
+    Those before the first = are its pages; descriptors lie beside these. Shorter
+    forms are used where the long one would take more than two lines.
     """
     made: list[Line] = []
-    for short in (False, True):
-        made = wrapped(_terms(name, waste, short=short), columns, role="dim")
+    for form in _FORMS:
+        made = wrapped(_terms(name, waste, form), columns, role="dim")
         if len(made) <= _LINES:
             break
     return [_coloured(line) for line in made]
 
 
-def _terms(name: str, waste: Waste, *, short: bool) -> list[str]:
+def _terms(name: str, waste: Waste, form: _Form) -> list[str]:
     """Return the terms of the sum; none of them is broken between two lines."""
 
+    def told(text: str) -> str:
+        return text if form.units else _brief(text)
+
     def size(value: int | None) -> str:
-        return _brief(in_bytes(value, _BRIEF)) if short else in_bytes(value)
+        return told(in_bytes(value, form.width))
 
     def span(value: Range) -> str:
-        if value.exact:
-            return size(value.low)
-        return _brief(between(value, _BRIEF)) if short else between(value)
+        return size(value.low) if value.exact else told(between(value, form.width))
 
     beside = waste.headers + waste.tail + waste.free_slots
     if waste.requested is None or waste.rounding is None:
@@ -45,7 +64,7 @@ def _terms(name: str, waste: Waste, *, short: bool) -> list[str]:
         asked = [f"requested {span(waste.requested)}", f"+ rounding {span(waste.rounding)}"]
         asked += [] if waste.requested.exact else ["(bounded by class spacing)"]
     if waste.total is None:
-        whole = [f"= {size(waste.pages)}", f"+ descriptors {UNKNOWN}"]
+        whole = [f"+ descriptors {UNKNOWN}"]
     else:
         whole = [f"+ descriptors {size(waste.descriptors)}", f"= {size(waste.total)}"]
     return [
@@ -54,6 +73,7 @@ def _terms(name: str, waste: Waste, *, short: bool) -> list[str]:
         f"+ headers {size(waste.headers)}",
         f"+ tail {size(waste.tail)}",
         f"+ free slots {size(waste.free_slots)}",
+        f"= {form.pages}{size(waste.pages)}",
         *whole,
     ]
 

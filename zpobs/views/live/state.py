@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zpobs.views.live.classes import shown_pool
+from zpobs.views.live.figures import clock
 from zpobs.views.live.help import help_lines
-from zpobs.views.live.keys import Action, action_of
+from zpobs.views.live.keys import Action, action_of, typing_action_of
 from zpobs.views.live.layout import body_rows, scrolled
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Ask, Scene
@@ -21,6 +22,7 @@ __all__ = [
     "Size",
     "ViewState",
     "ask_of",
+    "ending",
     "followed",
     "pressed",
     "started",
@@ -61,24 +63,38 @@ def ask_of(state: ViewState) -> Ask:
 
 
 def followed(state: ViewState, scene: Scene) -> ViewState:
-    """Return the state for a newer scene: out of what is gone, the cursor on its row."""
+    """Return the state for a newer scene: out of what is gone, the cursor on its row.
+
+    One that comes while it is paused is told: all that is shown is newer then.
+    """
+    if scene.anew and state.paused:
+        when = clock(scene.snapshot.time_ns, "%H:%M:%S")
+        state = state.telling(f"read anew: PAUSED at {when} UTC now")
     state = _opened_at_start(state, scene)
     gone = _gone(state, scene)
     if gone is not None:
         depth, message = gone
         events = state.screen == Screen.EVENTS
-        state = replace(
-            state, depth=depth, screen=state.screen if events else depth, message=message
-        )
+        shown = state.screen if events else depth
+        state = replace(state, depth=depth, screen=shown).telling(message)
+        if depth == Screen.POOLS and state.pool_name == scene.wanted:
+            # The only one that was asked for: it is opened again if it comes back.
+            state = replace(state, start_pool=scene.wanted)
     return _anchored(state, scene)
 
 
 def _opened_at_start(state: ViewState, scene: Scene) -> ViewState:
     found = [each for each in scene.snapshot.pools if each.name == state.start_pool]
-    if not found or state.screen != Screen.POOLS:
+    if not found or state.screen != Screen.POOLS or state.typing is not None:
         return state
     opened = _opened(state, Screen.CLASSES, found[0].id)
+    if state.message == _is_gone(state.pool_name):
+        opened = opened.telling(f"{found[0].name} is there again")
     return replace(opened, pool_name=found[0].name, start_pool=None)
+
+
+def _is_gone(pool_name: str) -> str:
+    return f"{pool_name} is gone"
 
 
 def _gone(state: ViewState, scene: Scene) -> tuple[Screen, str] | None:
@@ -87,7 +103,7 @@ def _gone(state: ViewState, scene: Scene) -> tuple[Screen, str] | None:
         return None
     pool = shown_pool(scene, state)
     if pool is None:
-        return Screen.POOLS, f"{state.pool_name} is gone"
+        return Screen.POOLS, _is_gone(state.pool_name)
     if state.depth == Screen.CLASSES:
         return None
     if state.class_index not in pool.classes.index.tolist():
@@ -120,14 +136,15 @@ def pressed(
     ``key`` is named as Textual names it; ``text`` is the character that it
     types, if any, which only matters while a filter is typed.
     """
-    if key == "ctrl+c":
-        return state, Effect.QUIT
-    state = replace(state, message="")
-    if state.typing is not None:
-        return _typed(state, key, text, scene), Effect.NONE
-    action = action_of(key, state.screen)
+    typing = state.typing is not None
+    action = typing_action_of(key) if typing else action_of(key, state.screen)
+    if action in _ENDS:
+        return state, _EFFECTS[action]
+    state = state.telling("")
+    if typing:
+        return _typed(state, key, action, text, scene), Effect.NONE
     if state.help:
-        return _in_help(state, key, action, scene, size)
+        return _in_help(state, key, scene, size), Effect.NONE
     if action in _MOVES:
         state = _moved(state, action, scene, size)
     elif action in _CHANGES:
@@ -135,11 +152,23 @@ def pressed(
     return state, _EFFECTS.get(action, Effect.NONE)
 
 
+def ending(key: str) -> Effect:
+    """Return what a key does before there is anything to see: end the view or stop it, if at all.
+
+    These two are there whatever is shown.
+    """
+    action = action_of(key)
+    return _EFFECTS[action] if action in _ENDS else Effect.NONE
+
+
 _EFFECTS: dict[Action | None, Effect] = {
     Action.QUIT: Effect.QUIT,
+    Action.SUSPEND: Effect.SUSPEND,
     Action.COPY_JSON: Effect.COPY_JSON,
     Action.COPY_CSV: Effect.COPY_CSV,
 }
+# These are there whatever is shown, and change nothing that is seen.
+_ENDS = (Action.QUIT, Action.SUSPEND)
 # Where each movement leads, from a row among so many, with a page of so many.
 _MOVES: dict[Action | None, Callable[[int, int, int], int]] = {
     Action.UP: lambda row, _rows, _page: row - 1,
@@ -167,34 +196,34 @@ def _moved(state: ViewState, action: Action | None, scene: Scene, size: Size) ->
     )
 
 
-def _in_help(
-    state: ViewState, key: str, action: Action | None, scene: Scene, size: Size
-) -> tuple[ViewState, Effect]:
-    if action == Action.QUIT:
-        return state, Effect.QUIT
+def _in_help(state: ViewState, key: str, scene: Scene, size: Size) -> ViewState:
+    # The help lies over any screen: what leads back from one leads back from it.
+    action = action_of(key)
     if action in _MOVES:
         rows = len(help_lines(scene, size.columns))
         page = max(size.rows - 2, 1)
         last = max(rows - page, 0)
         top = min(max(_MOVES[action](state.help_top, last + 1, page), 0), last)
-        return replace(state, help_top=top), Effect.NONE
-    if action in (Action.HELP, Action.OPEN) or key in ("escape", "backspace", "left", "enter"):
-        return replace(state, help=False, help_top=0), Effect.NONE
-    return state, Effect.NONE
+        return replace(state, help_top=top)
+    if action in (Action.HELP, Action.OPEN, Action.BACK):
+        return replace(state, help=False, help_top=0)
+    return state
 
 
-def _typed(state: ViewState, key: str, text: str | None, scene: Scene) -> ViewState:
+def _typed(
+    state: ViewState, key: str, action: Action | None, text: str | None, scene: Scene
+) -> ViewState:
     """Return the state after a key while a filter is typed."""
     typing = state.typing or ""
-    if key == "enter":
+    if action == Action.KEEP_FILTER:
         kept = replace(state.place, filter=typing.strip(), top=0)
         return _anchored(replace(state.at(state.screen, kept), typing=None), scene)
-    if key == "escape":
+    if action == Action.CLEAR_FILTER:
         cleared = replace(state.place, filter="")
         return _anchored(replace(state.at(state.screen, cleared), typing=None), scene)
-    if key in ("backspace", "ctrl+h"):
+    if action == Action.ERASE:
         return replace(state, typing=typing[:-1])
-    if key == "ctrl+u":
+    if action == Action.ERASE_ALL:
         return replace(state, typing="")
     character = text if text is not None else key if len(key) == 1 else ""
     if key == "space" and text is None:

@@ -65,7 +65,8 @@ class Table:
 
     ``ids`` is the identity of each row. ``fits`` tells which rows a word of a
     filter fits, ``records`` gives the values of some rows for export, and ``nothing`` is
-    what to say if there are no rows.
+    what to say if there are no rows. ``fields`` names the values of a record, in
+    their order, which must be known where there is none.
     """
 
     ids: Values
@@ -74,6 +75,7 @@ class Table:
     fits: Callable[[str], Bools]
     records: Callable[[Ints], list[dict[str, Any]]]
     nothing: str
+    fields: tuple[str, ...]
 
     def column(self, name: str) -> Column | None:
         """Return a column by name."""

@@ -30,6 +30,7 @@ class Effect(StrEnum):
     QUIT = "quit"
     COPY_JSON = "json"
     COPY_CSV = "csv"
+    SUSPEND = "suspend"
 
 
 class Size(NamedTuple):
@@ -64,7 +65,8 @@ class ViewState:
     ``pool``, ``class_index`` and ``zspage`` are what was drilled into as far as
     ``depth``; ``screen`` is the same screen, or that of the events, which lie
     over it. ``typing`` is a filter while it is being typed. ``start_pool``
-    names a pool to open as soon as there is one of that name.
+    names a pool to open as soon as there is one of that name. ``shorter`` are
+    ways to say ``message`` where there is less room.
     """
 
     interval_s: float
@@ -80,6 +82,7 @@ class ViewState:
     help_top: int = 0
     typing: str | None = None
     message: str = ""
+    shorter: tuple[str, ...] = ()
     ascii: bool = False
     start_pool: str | None = None
 
@@ -87,6 +90,10 @@ class ViewState:
     def place(self) -> Place:
         """Where the reader is on the present screen."""
         return self.places.get(self.screen, Place())
+
+    def telling(self, message: str, *shorter: str) -> ViewState:
+        """Return the state with another message, "" for none."""
+        return replace(self, message=message, shorter=shorter)
 
     def at(self, screen: Screen, place: Place) -> ViewState:
         """Return the state with another place on a screen."""

@@ -18,6 +18,11 @@ from zpobs.views.live.view import ViewState
 
 _HEX = re.compile(r"(0x)?([0-9a-f]+)")
 _STATES = ("huge", "locked", "isolated")
+# Of a copied row.
+FIELDS = (
+    "address", "class", "inuse", "fullness", "huge", "pfns", "first_seen_ns", "last_seen_ns",
+    "freeobj", "locked", "isolated", "born", "nodes", "objs_per_zspage",
+)  # fmt: skip
 
 
 def listed_zspages(scene: Scene, state: ViewState) -> ZspageTable | None:
@@ -44,7 +49,7 @@ def zspages_table(scene: Scene, state: ViewState) -> Table:
     if table is None:
         empty = np.zeros(0, dtype=np.uint64)
         nothing = f"reading the zspages of class {state.class_index} ..."
-        return Table(empty, (), "fill", lambda _: empty != 0, lambda _: [], nothing)
+        return Table(empty, (), "fill", lambda _: empty != 0, lambda _: [], nothing, FIELDS)
     pool = shown_pool(scene, state)
     objs = 0
     if pool is not None:
@@ -86,7 +91,7 @@ class _Zspages:
             Column("node", "NODE", 4, self._nodes, self._node_values, 5, rising=True),
             Column("frames", "FRAMES", 10, self._frames, None, 8, left=True, widest=90),
         )
-        return Table(table.address, columns, "fill", self._fits, self._records, nothing)
+        return Table(table.address, columns, "fill", self._fits, self._records, nothing, FIELDS)
 
     def _seconds(self, since_ns: Values) -> Values:
         # Times are unsigned: a zspage can be newer than the clock that was read first.
