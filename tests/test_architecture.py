@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zpobs.bpf_files": {"zpobs.errors"},
     "zpobs.closing": set(),
     "zpobs.errors": set(),
+    "zpobs.shortage": {"zpobs.advice", "zpobs.errors"},
     "zpobs.wire": {"zpobs.errors"},
     "zpobs.snapshot": {"zpobs.waste"},
     "zpobs.waste": set(),
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.bpf_files",
         "zpobs.host",
         "zpobs.wire",
+        "zpobs.shortage",
     },
     "zpobs.host": {"zpobs.advice", "zpobs.errors", "zpobs.snapshot", "zpobs.sources.pools"},
     "zpobs.scans": {
@@ -62,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.kernel",
         "zpobs.loaders",
         "zpobs.model",
+        "zpobs.shortage",
         "zpobs.snapshot",
         "zpobs.sources",
         "zpobs.wire",
@@ -97,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.loaders",
         "zpobs.scans",
         "zpobs.session",
+        "zpobs.shortage",
         "zpobs.sources",
     },
     "zpobs.commands": {
@@ -104,12 +108,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.doctor",
         "zpobs.errors",
         "zpobs.kernel.btf_file",
+        "zpobs.kernel.hooks",
         "zpobs.session",
         "zpobs.sources.witnesses",
         "zpobs.verify",
         "zpobs.views",
     },
-    "zpobs.cli": {"zpobs.errors", "zpobs.commands"},
+    "zpobs.cli": {"zpobs.errors", "zpobs.commands", "zpobs.shortage"},
     "zpobs.man_build": {"zpobs.cli", "zpobs.views.live.keys"},
 }
 # Foreign module -> the only modules of ours that may import it.

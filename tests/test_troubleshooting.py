@@ -19,7 +19,7 @@ ROWS = [
     if line.startswith("| ") and not line.startswith(("| line", "| ---"))
 ]
 # What is raised for a host's lacks, by the statuses of their kinds.
-STATUSES = {"EnvironmentLacksError": 3, "UsageError": 2, "BadInputError": 4}
+STATUSES = {"EnvironmentLacksError": 3, "ShortageError": 3, "UsageError": 2, "BadInputError": 4}
 # Told elsewhere, or by what is no host's fault: bugs, and kernels that zpobs does not know.
 ELSEWHERE = {
     "a pool cannot be walked",

@@ -12,6 +12,11 @@ OTHER_KERNEL = "a kernel that permits fentry programs, or one with CONFIG_KPROBE
 BTF = "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
 ZSMALLOC = "modprobe zsmalloc, or a kernel with CONFIG_ZSMALLOC"
 SMALLER_RING = "--ring-size 1M"
+MORE_FILES = "ulimit -n 1024"
+MORE_FILES_IN_ALL = "sysctl fs.file-max, and a higher one"
+MORE_MEMORY = "more memory, or a higher limit of the cgroup's"
+DOCTOR = "zpobs doctor, which looks for the reason"
+REPORT = "please report this kernel, with the verifier's log if there is one"
 
 # What suffices, as docs/doctor.md has it measured.
 _LOADING = ("CAP_BPF", "CAP_PERFMON")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -21,13 +20,7 @@ from zpobs.errors import (
     EnvironmentLacksError,
     ZpobsError,
 )
-
-# What may run out anywhere, and what to try.
-_LACKING = {
-    errno.ENOMEM: "more memory, or --ring-size 1M",
-    errno.EMFILE: "ulimit -n 1024",
-    errno.ENFILE: "sysctl fs.file-max",
-}
+from zpobs.shortage import shortage
 
 STATUSES = {
     EXIT_OK: "well",
@@ -88,6 +81,8 @@ def main() -> None:
     # An interpreter that is started without them has None here.
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")
     try:
         if sys.stdout is None:
             raise EnvironmentLacksError(
@@ -96,23 +91,12 @@ def main() -> None:
         if completion.VARIABLE in os.environ:
             completion.enable_answers()
         app(prog_name=completion.PROGRAM, standalone_mode=True)
-    except ZpobsError as error:
-        sys.stderr.write(f"zpobs: {error}\n")
-        sys.exit(error.exit_status)
-    except (MemoryError, OSError) as error:
-        lacking = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
-        if lacking not in _LACKING:
+    except Exception as error:
+        told = shortage(error) or error
+        if not isinstance(told, ZpobsError):
             _die_of_a_bug()
-        sys.stderr.write(f"zpobs: {_lacks(lacking)}\n")
-        sys.exit(EXIT_ENVIRONMENT)
-    except Exception:
-        _die_of_a_bug()
-
-
-def _lacks(number: int) -> EnvironmentLacksError:
-    return EnvironmentLacksError(
-        "the host has not enough for this", found=os.strerror(number), hint=_LACKING[number]
-    )
+        sys.stderr.write(f"zpobs: {told}\n")
+        sys.exit(told.exit_status)
 
 
 def _die_of_a_bug() -> NoReturn:

@@ -28,7 +28,12 @@ class ZpobsError(Exception):
             line += f"; found: {self.found}"
         if self.hint:
             line += f"; try: {self.hint}"
-        return line
+        return _escaped(line)
+
+
+def _escaped(text: str) -> str:
+    """Return text in which what would move a terminal's cursor or colours is written out."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class UsageError(ZpobsError):
@@ -41,6 +46,10 @@ class EnvironmentLacksError(ZpobsError):
     """The host lacks something that the command needs."""
 
     exit_status = EXIT_ENVIRONMENT
+
+
+class ShortageError(EnvironmentLacksError):
+    """Something ran out that any part needs, such as memory: no reason to go on without a part."""
 
 
 class BadInputError(ZpobsError):

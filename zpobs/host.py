@@ -61,7 +61,7 @@ def hidden_addresses() -> tuple[str, str]:
         )
     if _number("kernel.kptr_restrict") >= 2:
         return "kernel.kptr_restrict=2 hides kernel addresses from root too", advice.SHOW_ADDRESSES
-    return "no address of zs_shrinker_scan in /proc/kallsyms", "zpobs doctor"
+    return "no address of zs_shrinker_scan in /proc/kallsyms", advice.DOCTOR
 
 
 def why_no_frames() -> str:
@@ -77,7 +77,7 @@ def scanner_hint() -> str:
         return advice.NO_LOCKDOWN
     if _read(_SYSCTL / "net/core/bpf_jit_enable") == "0":
         return advice.COMPILE_PROGRAMS
-    return "zpobs doctor, which looks for the reason"
+    return advice.DOCTOR
 
 
 def probes_hint() -> str:

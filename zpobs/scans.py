@@ -15,6 +15,7 @@ from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.pageflags import page_flags
 from zpobs.loaders.scan import load_scan
 from zpobs.model.shadow import ShadowModel
+from zpobs.shortage import check_files
 from zpobs.snapshot import owner_of
 from zpobs.sources.scanner import FoundPool, FoundPools, Scanner, ScanPlace
 from zpobs.wire import Words
@@ -37,6 +38,7 @@ def open_scanner(facts: KernelFacts, size_classes: int) -> Iterator[Scanner]:
     if not facts.shrinker_at:
         found, hint = hidden_addresses()
         raise EnvironmentLacksError("pools cannot be found", found=found, hint=hint)
+    check_files()
     flags = page_flags(facts.btf)
     place = ScanPlace(
         size_classes=size_classes,

@@ -20,7 +20,7 @@ import numpy as np
 
 from zpobs.bpf_files import StaleObjectError
 from zpobs.descriptors import Look, descriptor_dump
-from zpobs.errors import EnvironmentLacksError
+from zpobs.errors import EnvironmentLacksError, ShortageError
 from zpobs.host import check_pool, check_privilege, pools_in_use, why_no_frames
 from zpobs.kernel.facts import KernelFacts, probe_kernel
 from zpobs.kernel.layout import stores_every_page
@@ -450,7 +450,7 @@ def _scanner(
     """Return the scanner, or None and why the host cannot run it: then probes must do."""
     try:
         return held.enter_context(open_scanner(facts, plan.size_classes)), ""
-    except StaleObjectError:
+    except (StaleObjectError, ShortageError):
         raise
     except EnvironmentLacksError as error:
         return None, f"{error.problem}: {error.found} (try: {error.hint})"

@@ -75,6 +75,9 @@ def make_host(like: str = "7.3", **changed: Any) -> HostFacts:
         "user": 0,
         "capabilities": frozenset({"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG", "CAP_SYS_ADMIN"}),
         "lockdown": "none",
+        "files_limit": 1024,
+        "files_left": 192,
+        "files_wanted": 192,
         "sysctls": {
             "kernel.kptr_restrict": "0",
             "kernel.perf_event_paranoid": "2",

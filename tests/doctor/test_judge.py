@@ -222,7 +222,6 @@ def test_a_cost_is_of_something_that_is_not_there(name: str) -> None:
         ({"bcc": Absent("no module", "apt install python3-bpfcc")}, "bcc: Python package"),
         ({"headers": Absent("none", "apt install linux-headers-x")}, "bcc: kernel headers"),
         (trials(kprobe=REFUSED), "kprobe"),
-        ({"lockdown": Unknown("securityfs is not mounted", "mount")}, "lockdown permits BPF"),
         ({"zswap": Absent("off")}, "zswap"),
         ({"zram": Absent("neither built in nor loaded")}, "zram"),
         ({"available_bytes": Unknown("no MemAvailable")}, "for the ring"),
@@ -264,8 +263,29 @@ def test_an_unknown_lockdown_matters_only_where_it_may_be_the_reason() -> None:
     refused = trials(fentry=REFUSED, kprobe=REFUSED)
     report = judged(lockdown=unknown, scanner=Absent("refused"), **refused)
     assert "may be what hinders" in named(report, "lockdown permits BPF").costs
-    assert named(judged(lockdown=unknown, **refused), "lockdown permits BPF").costs == ""
     assert named(judged(lockdown=unknown, **NOBODY), "lockdown permits BPF").costs == ""
+
+
+def test_programs_that_were_loaded_tell_what_lockdown_is_not() -> None:
+    """Whether it was the scanner or probes; a trial that was refused in part tells nothing."""
+    unknown = Unknown("securityfs is not mounted", "mount it")
+    refused = trials(fentry=REFUSED, kprobe=REFUSED)
+    for changed in (refused, {"scanner": Absent("refused")}):
+        check = named(judged(lockdown=unknown, **changed), "lockdown permits BPF")
+        assert (check.answer, check.costs, check.hint) == ("present", "", "")
+        assert check.found.startswith("not confidentiality")
+    check = named(judged(lockdown=unknown, scanner=Absent("x"), **refused), "lockdown permits BPF")
+    assert check.answer == "unknown"
+
+
+def test_too_few_files_cost_something() -> None:
+    """What can be opened decides, not the limit alone; the advice raises the limit."""
+    check = named(judged(files_left=191, files_limit=1 << 20), "open files")
+    assert (check.answer, check.hint) == ("absent", "ulimit -n 1024")
+    assert check.costs
+    assert "191" in check.found
+    assert "1,048,576" in check.found
+    assert named(judged(files_left=192, files_limit=200), "open files").answer == "present"
 
 
 def test_bcc_is_an_answer_where_core_lacks_its_parts() -> None:

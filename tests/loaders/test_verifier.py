@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.loaders.objects import program_names
 from tests.refused import compile_refused
 from tests.ring_producer import why_not
 from zpobs.loaders.libbpf import BpfObject, LibbpfError
@@ -147,7 +148,7 @@ def test_this_kernels_own_refusal_is_told(
 ) -> None:
     """One line with program, reason and file; the file has the whole log, from its first line."""
     with BpfObject(refused) as opened, pytest.raises(LibbpfError) as failed:
-        for name in opened.program_names():
+        for name in program_names(opened):
             opened.enable(name, name == program)
         opened.load()
     error = failed.value

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.native.device import NativeDevice
+from tests.terminal import Terminal
 
 pytestmark = [
     pytest.mark.native,
@@ -86,6 +87,16 @@ def test_without_addresses_a_scan_names_what_lacks() -> None:
         assert "CAP_SYSLOG too" in the_line(holding(held, "verify"))
 
 
+def test_neither_scans_nor_probes_are_two_reasons() -> None:
+    """Where no address shows and this kernel refuses probes, both are told, each with its own."""
+    if run(f"{ZPOBS} top --once --no-scan --interval 0.1").returncode == 0:
+        pytest.skip("this kernel permits probes")
+    for command in COMMANDS[1:]:
+        line = the_line(holding("bpf perfmon", command))
+        assert line.startswith("zpobs: there are neither scans nor probes; found: pools cannot be")
+        assert "without CAP_SYSLOG (try: CAP_SYSLOG too); fentry: " in line
+
+
 def test_a_scan_without_frames_says_so(device: NativeDevice) -> None:
     """The named rights suffice, and what they leave out is on the screen and in the JSON."""
     device.fill("mixed", 64)
@@ -103,6 +114,11 @@ def test_a_scan_without_frames_says_so(device: NativeDevice) -> None:
 # ---- what may be missing ---------------------------------------------------------------
 
 MISSING = {
+    "no BTF that is one": (
+        "mkdir {empty}.btf; head -c 4096 /dev/zero >{empty}.btf/vmlinux; "
+        "mount --bind {empty}.btf /sys/kernel/btf",
+        ["cannot read kernel type information", "magic 0x0", "CONFIG_DEBUG_INFO_BTF"],
+    ),
     "no BTF": (
         "mount --bind {empty} /sys/kernel/btf",
         ["no /sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"],
@@ -149,6 +165,17 @@ def test_a_closed_output_is_one_line(command: str) -> None:
     assert "standard output is closed" in the_line(run(f"{ZPOBS} {command} >&-"))
 
 
+def test_a_terminal_without_its_input_gets_plain_frames() -> None:
+    """``zpobs top <&-``: nobody could press a key; one line says why there is no view."""
+    for closed in ("<&-", "</dev/null"):
+        script = f"exec {ZPOBS} top --interval 0.1 --duration 0.5 {closed}"
+        with Terminal(["sh", "-c", script], cwd=ROOT) as terminal:
+            assert terminal.ends(0).count("zpobs top  ") >= 2
+            (line,) = terminal.stderr().splitlines()[:1]
+            assert line.startswith("zpobs: plain frames, standard input is no terminal")
+            assert "Traceback" not in terminal.stderr()
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, "doctor"])
 def test_closed_input_and_error_output_do_no_harm(command: str) -> None:
     """Output and status are as ever."""
@@ -158,12 +185,49 @@ def test_closed_input_and_error_output_do_no_harm(command: str) -> None:
     assert done.stdout
 
 
-def test_too_few_files_are_named() -> None:
-    """A limit that is too low is no bug of ours."""
-    done = run(f"ulimit -n 14; {ZPOBS} scan --json")
-    line = the_line(done)
-    assert "Too many open files" in line
-    assert "ulimit -n 1024" in line
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("limit", range(6, 21))
+def test_too_few_files_are_named(limit: int, command: str) -> None:
+    """It works, or one line says what ran out, whatever it was that could not be opened."""
+    done = run(f"ulimit -n {limit}; {ZPOBS} {command}")
+    if done.returncode:
+        line = the_line(done)
+        assert line.endswith("; found: Too many open files; try: ulimit -n 1024")
+    else:
+        assert (done.stderr, "unknown" in done.stdout) == ("", False)
+
+
+@pytest.mark.parametrize("limit", [24, 28, 32, 40, 48, 64, 96])
+def test_files_that_suffice_for_a_scan_may_not_for_probes(limit: int) -> None:
+    """A limit is never taken for a kernel that refuses probes."""
+    done = run(f"ulimit -n {limit}; {ZPOBS} top --once --interval 0.1")
+    assert "Too many open files" not in done.stdout
+    if done.returncode:
+        assert the_line(done).endswith("; found: Too many open files; try: ulimit -n 1024")
+
+
+@pytest.mark.parametrize("limit", [*range(6, 21), 28, 40])
+def test_a_doctor_tells_of_too_few_files(limit: int) -> None:
+    """It says so, takes nothing of it for the kernel's doing, and sends nobody to itself."""
+    done = run(f"ulimit -n {limit}; {ZPOBS} doctor --json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert "ulimit -n 1024" in found["try"]
+    assert [hint for hint in found["try"] if "zpobs doctor" in hint or "report" in hint] == []
+    for check in found["checks"]:
+        if "Too many open files" in check["found"]:
+            assert (check["answer"], check["hint"]) == ("unknown", "ulimit -n 1024")
+    (files,) = [check for check in found["checks"] if check["name"] == "open files"]
+    assert files["answer"] == "absent"
+    assert f"the limit is {limit}" in files["found"]
+    # What this kernel refuses anyway may have come so far; scans it does not.
+    assert found["verdicts"][0]["standing"] in ("unknown", "works")
+
+
+def test_a_log_that_cannot_be_opened_for_the_limit_says_so(tmp_path: Path) -> None:
+    """Another file would not do."""
+    done = run(f"ulimit -n 5; {ZPOBS} top --once --log {tmp_path}/log")
+    assert the_line(done).endswith("; found: Too many open files; try: ulimit -n 1024")
 
 
 def test_no_locked_memory_does_no_harm() -> None:

@@ -59,8 +59,10 @@ class HostFacts:
     ``kernel`` is known as soon as there is BTF. ``module_btf`` names those of
     zsmalloc and zram that have BTF of their own; ``zram`` maps the devices to
     whether they have a pool, ``zswap`` is its backend where it is enabled.
-    ``trials`` are attempts of the core loader. ``available_bytes`` is of
-    memory, ``ring_bytes`` what a session takes of it.
+    ``files_left`` is how many files could still be opened, of ``files_wanted`` that a
+    session takes at most; ``files_limit`` is the limit on all. ``trials`` are
+    attempts of the core loader. ``available_bytes`` is of memory, ``ring_bytes``
+    what a session takes of it.
     """
 
     release: str
@@ -72,6 +74,9 @@ class HostFacts:
     user: int
     capabilities: frozenset[str]
     lockdown: str | Absent | Unknown
+    files_limit: int
+    files_left: int
+    files_wanted: int
     sysctls: Mapping[str, str | Absent | Unknown]
     libbpf: str | Absent
     objects: Mapping[str, str | Absent]

@@ -13,7 +13,7 @@ from pathlib import Path
 from zpobs import advice
 from zpobs.bpf_files import bpf_object
 from zpobs.doctor.facts import Absent, AttachTrial, HostFacts, ScanTrial, Unknown
-from zpobs.errors import EnvironmentLacksError
+from zpobs.errors import EnvironmentLacksError, ShortageError
 from zpobs.host import capabilities
 from zpobs.kernel.facts import KernelFacts, read_btf, read_facts
 from zpobs.kernel.plan import AttachForm, ProbePlan, make_plan
@@ -23,6 +23,7 @@ from zpobs.loaders.core import CoreLoader
 from zpobs.loaders.libbpf import check_libbpf
 from zpobs.scans import find_pools, open_scanner
 from zpobs.session import Wishes
+from zpobs.shortage import FILES_FOR_A_SESSION, files_left, files_limit
 from zpobs.sources import witnesses
 from zpobs.sources.pools import zram_devices
 
@@ -66,6 +67,9 @@ def gather(root: Path = Path("/"), progress: Callable[[str], None] = lambda _: N
         user=os.geteuid(),
         capabilities=held,
         lockdown=_lockdown(root / "sys/kernel/security"),
+        files_limit=files_limit(),
+        files_left=files_left(FILES_FOR_A_SESSION),
+        files_wanted=FILES_FOR_A_SESSION,
         sysctls={name: _sysctl(root / "proc/sys", name) for name in _SYSCTLS},
         libbpf=_there(lambda: f"version {check_libbpf()}"),
         objects={name: _there(partial(_object, name)) for name in _OBJECTS},
@@ -151,10 +155,19 @@ def _scanner(
                 pools=tuple(sorted(pool.name for pool in found.serials)),
                 missing=found.missing,
             )
+    except ShortageError as error:
+        return _not_tried(error)
     except EnvironmentLacksError as error:
-        return Absent(f"{error.problem}: {error.found}", error.hint)
+        # Who asks a doctor is not to be sent to one.
+        hint = advice.REPORT if error.hint == advice.DOCTOR else error.hint
+        return Absent(f"{error.problem}: {error.found}", hint)
     except OSError as error:
-        return Absent(f"the scanner cannot be run: {error.strerror}", "please report this kernel")
+        return Absent(f"the scanner cannot be run: {error.strerror}", advice.REPORT)
+
+
+def _not_tried(error: ShortageError) -> Unknown:
+    """Return that something could not be tried for a lack that says nothing of the kernel."""
+    return Unknown(f"not tried to the end: {error.found}", error.hint)
 
 
 def _attach_trial(
@@ -170,7 +183,7 @@ def _attach_trial(
     return lacking or _attach(plan, form)
 
 
-def _attach(plan: ProbePlan, form: AttachForm) -> AttachTrial | Absent:
+def _attach(plan: ProbePlan, form: AttachForm) -> AttachTrial | Absent | Unknown:
     try:
         attached = CoreLoader().attach(
             replace(plan, vmemmap_base=None),
@@ -181,6 +194,8 @@ def _attach(plan: ProbePlan, form: AttachForm) -> AttachTrial | Absent:
     except ProbesRefusedError as error:
         # What to try depends on what else is lacking.
         return Absent(f"refused: {error.found.removeprefix(f'{form}: ')}")
+    except ShortageError as error:
+        return _not_tried(error)
     except EnvironmentLacksError as error:
         return Absent(f"{error.problem}: {error.found}", error.hint)
     except OSError as error:

@@ -210,6 +210,7 @@ def _privilege(facts: HostFacts) -> Iterator[Check]:
         else:
             yield Check("privilege", name, "absent", "not held", costs, _RIGHTS)
     yield _lockdown(facts)
+    yield _files(facts)
 
 
 def _lockdown(facts: HostFacts) -> Check:
@@ -217,8 +218,11 @@ def _lockdown(facts: HostFacts) -> Check:
     if isinstance(state, Absent):
         return Check("privilege", "lockdown permits BPF", "present", state.found)
     if isinstance(state, Unknown):
-        # If that is seen it does not matter, and without rights it is not what hinders.
-        costs = "" if _reads(facts) or _unable(facts) else "it may be what hinders probes or scans"
+        if _reads(facts):
+            found = "not confidentiality: programs that read kernel memory were loaded"
+            return Check("privilege", "lockdown permits BPF", "present", found)
+        # Without rights it is not what hinders.
+        costs = "" if _unable(facts) else "it may be what hinders probes or scans"
         return _told("privilege", "lockdown permits BPF", state, costs=costs)
     if state == "confidentiality":
         costs = "BPF may not read kernel memory: neither scans nor probes"
@@ -228,6 +232,16 @@ def _lockdown(facts: HostFacts) -> Check:
     return Check(
         "privilege", "lockdown permits BPF", "present", f"{state}: that hinders nothing here"
     )
+
+
+def _files(facts: HostFacts) -> Check:
+    left, wanted = facts.files_left, facts.files_wanted
+    if left >= wanted:
+        found = f"{wanted} more can be opened, the limit is {facts.files_limit:,}"
+        return Check("privilege", "open files", "present", found)
+    found = f"{left} more can be opened of {wanted} at most, the limit is {facts.files_limit:,}"
+    costs = "scans or probes may not start"
+    return Check("privilege", "open files", "absent", found, costs, advice.MORE_FILES)
 
 
 def _unable(facts: HostFacts) -> bool:

@@ -22,6 +22,7 @@ from zpobs.kernel.hooks import Hook, all_hooks
 from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
 from zpobs.loaders import MAPS, Attached, ProbesRefusedError, ring_too_large
 from zpobs.loaders.verifier import refusal
+from zpobs.shortage import check_files, raise_shortage
 
 _NO_MEMORY = os.strerror(errno.ENOMEM)
 _SOURCES = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
@@ -39,6 +40,7 @@ class BccLoader:
         prepare: Callable[[Mapping[str, int]], None],
     ) -> Attached:
         """Attach every hook of the plan; see :class:`zpobs.loaders.Loader`."""
+        check_files()
         bpf_class = _import_bcc()
         check_headers(plan.kernel.release)
         failures: dict[Hook, str] = {}
@@ -160,6 +162,7 @@ def _attach_all(
                 for moment in hook.moments:
                     fds.update(attach(module, bpf_class, hook.function, moment))
             except Exception as error:  # bcc raises bare Exception
+                raise_shortage(error)
                 told = refusal(hook.function, log.read_text(errors="replace"))
                 failures[hook] = told or f"{hook.function}: {error}"
     return fds, failures

@@ -19,6 +19,7 @@ from zpobs.kernel.hooks import Hook
 from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
 from zpobs.loaders import MAPS, Attached, ProbesRefusedError, ring_too_large
 from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
+from zpobs.shortage import check_files, raise_shortage
 from zpobs.wire import POOLS_MAX
 
 _VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
@@ -50,6 +51,7 @@ class CoreLoader:
         prepare: Callable[[Mapping[str, int]], None],
     ) -> Attached:
         """Attach every hook of the plan; see :class:`zpobs.loaders.Loader`."""
+        check_files()
         refused: list[str] = []
         candidates = plan.forms(wish)
         for form in candidates:
@@ -59,10 +61,14 @@ class CoreLoader:
             last = form == candidates[-1]
             loaded, failed = self._load(plan, form, ring_bytes, sort_out=last)
             if loaded is not None:
-                map_fds = {name: loaded.map_fd(name) for name in MAPS}
-                prepare(map_fds)
                 hooks = [hook for hook in plan.hooks if hook not in failed]
-                program_fds, refusals = _attach_all(loaded, hooks, form)
+                try:
+                    map_fds = {name: loaded.map_fd(name) for name in MAPS}
+                    prepare(map_fds)
+                    program_fds, refusals = _attach_all(loaded, hooks, form)
+                except BaseException:
+                    loaded.close()
+                    raise
                 failed |= refusals
                 if program_fds and (last or not failed):
                     return Attached(
@@ -94,6 +100,7 @@ class CoreLoader:
         except LibbpfError as error:
             if _no_ring(error):
                 raise ring_too_large(ring_bytes) from error
+            raise_shortage(error)
             # Not this or that program: the kernel wants none of the kind.
             of_the_kind = (error.errno == errno.EPERM and not error.verifier) or (
                 # As under lockdown: no program may read what all of them do.
@@ -106,6 +113,7 @@ class CoreLoader:
             try:
                 self._load_hooks(plan, [hook], form, ring_bytes).close()
             except LibbpfError as error:
+                raise_shortage(error)
                 failed[hook] = f"{hook.function}: {error.explained()}"
         good = [hook for hook in plan.hooks if hook not in failed]
         return (self._load_hooks(plan, good, form, ring_bytes) if good else None), failed
@@ -164,6 +172,7 @@ def _attach_all(
                     at_return = moment == "return"
                     made.append(loaded.attach_kprobe(program, hook.function, at_return=at_return))
         except LibbpfError as error:
+            raise_shortage(error)
             failed[hook] = f"{hook.function}: {error.reason}"
             # Half a hook is worse than none.
             for link in reversed(made):

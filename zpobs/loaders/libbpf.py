@@ -19,6 +19,7 @@ from typing import Any, NewType
 from zpobs.closing import Closing
 from zpobs.errors import EnvironmentLacksError
 from zpobs.loaders.verifier import last_useful_line, refusal
+from zpobs.shortage import told_of
 
 # Of a log, a verifier's within it, as much of both ends is in an error's text.
 _TEXT_KEPT = 4096
@@ -39,6 +40,8 @@ class LibbpfError(OSError):
     """
 
     def __init__(self, doing: str, code: int, log: str) -> None:
+        # What libbpf only tried first, as BTF of modules, has its number in the log alone.
+        code = told_of(log) or code
         told = log
         if len(log) > 2 * _TEXT_KEPT:
             told = f"{log[:_TEXT_KEPT]}\n[...]\n{log[-_TEXT_KEPT:]}"
@@ -89,8 +92,6 @@ class _Libbpf:
         self.close = bind("bpf_object__close", None, pointer)
         self.find_map = bind("bpf_object__find_map_by_name", pointer, pointer, text)
         self.find_program = bind("bpf_object__find_program_by_name", pointer, pointer, text)
-        self.next_program = bind("bpf_object__next_program", pointer, pointer, pointer)
-        self.program_name = bind("bpf_program__name", text, pointer)
         self.set_max_entries = bind("bpf_map__set_max_entries", number, pointer, ctypes.c_uint32)
         self.set_initial_value = bind(
             "bpf_map__set_initial_value", number, pointer, text, ctypes.c_size_t
@@ -197,15 +198,6 @@ class BpfObject(Closing):
         """Set the content of a map of variables, such as ``.rodata.setup``, before loading."""
         result = self._library.set_initial_value(self._map(name), value, len(value))
         self._checked(result, f"setting {name}")
-
-    def program_names(self) -> list[str]:
-        """Return the names of all programs, loaded or not."""
-        names = []
-        program = self._library.next_program(self._object, None)
-        while program:
-            names.append(self._library.program_name(program).decode())
-            program = self._library.next_program(self._object, program)
-        return names
 
     def enable(self, program: str, wanted: bool = True) -> None:
         """Have a program loaded with the object, or not."""

@@ -9,6 +9,7 @@ from zpobs.bpf_files import bpf_object
 from zpobs.errors import EnvironmentLacksError
 from zpobs.host import scanner_hint
 from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
+from zpobs.shortage import shortage
 
 _PROGRAMS = ("scan_pool", "find_pools", "find_descriptor", "find_direct_map")
 _MAPS = (".bss.control", ".bss.records")
@@ -43,7 +44,7 @@ def load_scan() -> LoadedScan:
 
 
 def _refused(error: LibbpfError) -> EnvironmentLacksError:
-    return EnvironmentLacksError(
+    return shortage(error) or EnvironmentLacksError(
         "the scanner cannot be loaded",
         found=error.explained(),
         hint=scanner_hint(),

@@ -106,7 +106,10 @@ def _live_view() -> _LiveView | None:
 
     Where somebody at a terminal might wonder why, standard error says it.
     """
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if not sys.stdout.isatty():
+        return None
+    if not sys.stdin.isatty():
+        sys.stderr.write("zpobs: plain frames, standard input is no terminal to take keys from\n")
         return None
     if os.environ.get("TERM", "dumb") in ("", "dumb"):
         what = "TERM=dumb" if os.environ.get("TERM") else "TERM is not set"
