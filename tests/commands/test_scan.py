@@ -119,7 +119,7 @@ def test_what_is_no_address_is_refused(
     assert run(f"--zspage={text}") == EXIT_USAGE
     out, err = capsys.readouterr()
     assert out == ""
-    assert "is no address; try:" in err
+    assert "is no address; found: no hexadecimal number of 64 bits; try:" in err
 
 
 @pytest.mark.usefixtures("scanned")

@@ -38,12 +38,9 @@ AttachOption = Annotated[
     AttachChoice,
     typer.Option(help="How probes attach; auto takes fentry where the kernel has it."),
 ]
-SkipHookOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave out the hook on this kernel function; what it costs is shown."),
-]
 RingSizeOption = Annotated[
-    str, typer.Option(help="Bytes of the event ring: a power of two, with K or M.")
+    str,
+    typer.Option(metavar="BYTES", help="Size of the event ring: a power of two, with K or M."),
 ]
 ScanOption = Annotated[
     bool,
@@ -53,7 +50,11 @@ ScanOption = Annotated[
 ]
 RescanOption = Annotated[
     float,
-    typer.Option(min=0, help="Seconds between scans that repair the model, 0: only after loss."),
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Time between scans that repair the model, 0: only after loss.",
+    ),
 ]
 
 
@@ -69,7 +70,28 @@ def _pool_names(incomplete: str) -> list[str]:
 
 PoolOption = Annotated[
     str | None,
-    typer.Option(help="Only the pool of this name, such as zram0.", autocompletion=_pool_names),
+    typer.Option(
+        metavar="NAME",
+        help="Only the pool of this name, such as zram0.",
+        autocompletion=_pool_names,
+    ),
+]
+
+
+def _hook_names(incomplete: str) -> list[str]:
+    """Return the kernel functions that have a hook, to complete a name that was begun."""
+    from zpobs.kernel.hooks import all_hooks  # noqa: PLC0415 - of no use but for this
+
+    return sorted(hook.function for hook in all_hooks() if hook.function.startswith(incomplete))
+
+
+SkipHookOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FUNCTION",
+        help="Leave out the hook on this kernel function; what it costs is shown.",
+        autocompletion=_hook_names,
+    ),
 ]
 
 
@@ -87,6 +109,7 @@ def parse_ring_size(text: str) -> int:
     if count < page or count & (count - 1) or count > 1 << 30:
         raise UsageError(
             f"--ring-size {text} cannot be a ring",
+            found=f"{count} bytes" if found else "neither bytes nor a number with K or M",
             hint=f"a power of two from {page} to 1024M, such as 64K or 16M",
         )
     return count

@@ -50,7 +50,7 @@ def scan(
         typer.Option(metavar="ADDRESS", help="List the zspage at this address alone."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, help="List at most so many zspages of a pool.")
+        int | None, typer.Option(min=0, metavar="N", help="List at most so many zspages of a pool.")
     ] = None,
 ) -> None:
     """Show every pool as it is now, from one scan; no probe is attached.
@@ -120,6 +120,8 @@ def _parse_address(text: str) -> int:
         address = -1
     if not 0 <= address <= _ADDRESS_MAX:
         raise UsageError(
-            f"--zspage {text} is no address", hint="one that zpobs scan --zspages lists"
+            f"--zspage {text} is no address",
+            found="no hexadecimal number of 64 bits",
+            hint="one that zpobs scan --zspages lists",
         )
     return address

@@ -43,7 +43,9 @@ class _Sort(StrEnum):
 
 _LimitOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Size classes listed of each pool at most, in frames of text."),
+    typer.Option(
+        min=0, metavar="N", help="Size classes listed of each pool at most, in frames of text."
+    ),
 ]
 _AsciiOption = Annotated[
     bool | None,
@@ -62,7 +64,8 @@ _BudgetOption = Annotated[
     ),
 ]
 _LogOption = Annotated[
-    Path | None, typer.Option(help="Also append every frame to this file as JSON (mode 0600).")
+    Path | None,
+    typer.Option(metavar="FILE", help="Also append every frame to this file as JSON (mode 0600)."),
 ]
 
 EXAMPLES = """\
@@ -82,10 +85,12 @@ def top(
         bool, typer.Option("--json", help="One JSON object per line (schema 1), no text.")
     ] = False,
     interval: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Seconds between frames.")
+        float,
+        typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between frames."),
     ] = 2.0,
     duration: Annotated[
-        float | None, typer.Option(min=0, help="End by itself after so many seconds.")
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="End by itself after so long."),
     ] = None,
     pool: PoolOption = None,
     zspages: Annotated[

@@ -51,17 +51,20 @@ def verify(
     ] = False,
     interval: Annotated[
         float | None,
-        typer.Option(min=0.1, max=3600, help="Live: seconds between rounds."),
+        typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Live: time between rounds."),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(min=0, help="Live: end by itself after so many seconds.")
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="Live: end by itself after so long."),
     ] = None,
     wait: Annotated[
         float,
-        typer.Option(min=0, max=3600, help="Try again for so many seconds while a pool is in use."),
+        typer.Option(
+            min=0, max=3600, metavar="SECONDS", help="Try again for so long while a pool is in use."
+        ),
     ] = 5.0,
     limit: Annotated[
-        int, typer.Option(min=0, help="Differences of a pool that the text lists.")
+        int, typer.Option(min=0, metavar="N", help="Differences of a pool that the text lists.")
     ] = 20,
     pool: PoolOption = None,
     no_scan: Annotated[

@@ -59,6 +59,7 @@ def make_plan(
         raise UsageError(
             f"no hook is called {', '.join(sorted(skip - known))}",
             found=f"hooks {', '.join(sorted(known))}",
+            hint="one or more of these, each by a --skip-hook of its own",
         )
     wanted = [hook for choice in CHOICES for hook in choose_hooks(choice, facts.functions)]
     hooks = tuple(h for h in wanted if h.function in facts.functions and h.function not in skip)
