@@ -20,7 +20,8 @@ _LACKING = {
     errno.ENFILE: advice.MORE_FILES_IN_ALL,
     errno.ENOMEM: advice.MORE_MEMORY,
 }
-_FILES = (errno.EMFILE, errno.ENFILE)
+# The text of the second begins with that of the first.
+_FILES = (errno.ENFILE, errno.EMFILE)
 
 
 def told_of(text: str) -> int:

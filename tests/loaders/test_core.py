@@ -186,15 +186,6 @@ def test_without_libbpf(monkeypatch: pytest.MonkeyPatch) -> None:
         make_loader("auto")
 
 
-def test_without_btf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without the kernel's BTF core says what is missing, and auto is bcc."""
-    monkeypatch.setattr(core, "_VMLINUX_BTF", tmp_path / "vmlinux")
-    monkeypatch.setattr(bcc, "is_there", lambda: True)
-    with pytest.raises(EnvironmentLacksError, match="CONFIG_DEBUG_INFO_BTF"):
-        make_loader("core")
-    assert isinstance(make_loader("auto"), BccLoader)
-
-
 def test_an_object_that_is_out_of_date_is_never_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -211,9 +202,8 @@ def test_an_object_that_is_out_of_date_is_never_passed_over(
     assert isinstance(make_loader("bcc"), BccLoader)
 
 
-def test_core_is_what_auto_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_is_what_auto_takes() -> None:
     """With everything there auto is core."""
-    monkeypatch.setattr(core, "_VMLINUX_BTF", Path(__file__))
     assert isinstance(make_loader("auto"), CoreLoader)
 
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
-from zpobs import advice
 from zpobs.bpf_files import bpf_object
-from zpobs.errors import EnvironmentLacksError
 from zpobs.host import probes_hint
 from zpobs.kernel.hooks import Hook
 from zpobs.kernel.plan import AttachForm, AttachWish, ProbePlan
@@ -22,7 +19,6 @@ from zpobs.loaders.libbpf import BpfObject, LibbpfError, check_libbpf
 from zpobs.shortage import check_files, raise_shortage
 from zpobs.wire import POOLS_MAX
 
-_VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 # The helper that every program uses.
 _READS = "bpf_probe_read_kernel"
 # struct zs_setup of bpf/dialect_core.h: ring_bytes, vmemmap_base.
@@ -33,12 +29,6 @@ class CoreLoader:
     """Loads and attaches the prebuilt object; raise EnvironmentLacksError if it cannot here."""
 
     def __init__(self) -> None:
-        if not _VMLINUX_BTF.exists():
-            raise EnvironmentLacksError(
-                "the core loader needs the kernel's type information",
-                found=f"no {_VMLINUX_BTF}",
-                hint=f"{advice.BTF}, or --loader bcc",
-            )
         self._path = bpf_object("probes.bpf.o")
         check_libbpf()
 
