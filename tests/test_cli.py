@@ -98,6 +98,31 @@ def test_help_tells_the_exit_statuses(
     assert "70 a bug" in words
 
 
+def test_help_and_manual_name_what_options_take() -> None:
+    """Words such as SECONDS, or the choices; never the names that types have in a library."""
+    group: Any = typer.main.get_command(cli.app)
+    for command in group.commands.values():
+        context = command.make_context(command.name, [], resilient_parsing=True)
+        for each in command.get_params(context):
+            name = (each.get_help_record(context) or ("",))[0]
+            # Upper case, or choices.
+            for taken in re.findall(r"^(?:-\S+ )(\S.*)$", name):
+                assert re.fullmatch(r"[A-Z]+|<\w+(\|\w+)+>|/ --[\w-]+", taken), name
+
+
+@pytest.mark.parametrize(
+    "arguments", [["scan", "--pool"], ["top", "--skip-hook"], ["scan", "--zspage"]]
+)
+@pytest.mark.usefixtures("invented_host")
+def test_what_was_typed_is_echoed_without_escapes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """What would colour a terminal, or part the line, is written out."""
+    monkeypatch.setattr(session, "check_pool", host.check_pool)
+    assert run(monkeypatch, *arguments, "zr\x1b[31m\nam") == EXIT_USAGE
+    assert "zr\\x1b[31m\\nam" in one_line(capsys)
+
+
 def test_help_needs_no_numpy() -> None:
     """Help comes fast: neither NumPy nor bcc is imported for it."""
     code = "import sys, zpobs.cli; print([m for m in ('numpy', 'bcc') if m in sys.modules])"

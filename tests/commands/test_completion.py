@@ -76,6 +76,8 @@ def completed(shell: str, typed: str, path: str) -> str:
         ("zpobs scan --des", ["--descriptors"], ["--zspages"]),
         ("zpobs top --loader ", ["auto", "core", "bcc"], ["fentry"]),
         ("zpobs top --sort fr", ["frees"], ["allocs"]),
+        ("zpobs top --skip-hook zs_", ["zs_malloc", "zs_destroy_pool"], ["obj_malloc"]),
+        ("zpobs verify --skip-hook o", ["obj_malloc"], ["zs_malloc"]),
     ],
 )
 def test_it_completes(
@@ -100,7 +102,8 @@ def test_it_completes_this_hosts_pools(shell: str, command: str, path: str) -> N
 
 def test_it_asks_nothing_of_numpy() -> None:
     """Who waits for a completion does not wait for it to be imported."""
-    code = "import sys; from zpobs.commands.common import _pool_names; _pool_names('z'); "
+    code = "import sys; from zpobs.commands.common import _hook_names, _pool_names; "
+    code += "_pool_names('z'); _hook_names('z'); "
     code += "print([m for m in ('numpy', 'bcc') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -75,6 +76,30 @@ def test_no_root() -> None:
     """A user without capabilities is told which ones are missing."""
     line = assert_one_clear_line(run(f"setpriv --reuid=65534 --clear-groups {ONCE}"), 3)
     assert "CAP_BPF" in line
+
+
+def test_probes_alone_verify_nothing() -> None:
+    """Where probes attach and no address shows, top goes on, and verify says what hinders it."""
+    some = "-all,+bpf,+perfmon"
+    held = f"setpriv --bounding-set={some} --inh-caps={some}"
+    line = assert_one_clear_line(run(f"{held} {ZPOBS} verify --attach fentry"), 3)
+    assert line.startswith("zpobs: the kernel cannot be scanned; found: pools cannot be found: ")
+    assert "without CAP_SYSLOG (try: CAP_SYSLOG too); try: " in line
+    top = run(f"{held} {ONCE} --interval 0.1 --attach fentry")
+    assert (top.returncode, top.stderr) == (0, "")
+    assert "CAP_SYSLOG too" in " ".join(top.stdout.split())
+
+
+@pytest.mark.parametrize("limit", [32, 48, 64])
+def test_files_that_do_not_suffice_for_probes(limit: int) -> None:
+    """Whatever could not be opened while they attach: one line, or all of them are there."""
+    done = run(f"ulimit -n {limit}; {ONCE} --json --interval 0.1")
+    if done.returncode:
+        line = assert_one_clear_line(done, 3)
+        assert line.endswith("; found: Too many open files; try: ulimit -n 1024")
+    else:
+        health = json.loads(done.stdout)["health"]
+        assert (health["hooks"] > 0, health["missed_hooks"]) == (True, [])
 
 
 @pytest.fixture
