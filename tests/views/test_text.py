@@ -289,4 +289,4 @@ def test_bounds_are_said_to_be_bounds() -> None:
     told = OwnerFigures(requested_bytes=asked, objects=bounded.objects, steady=True)
     text = " ".join(render(make_snapshot(replace(bounded, owner_figures=told)), {}))
     assert "bounded" not in text
-    assert f"requested {in_bytes(asked)}" in text
+    assert f"requested {in_bytes(asked)} + rounding " in text

@@ -88,7 +88,7 @@ def reason_lines(reasons: Iterable[str]) -> list[str]:
 
 def split_text(pool: PoolView, kernel: Kernel) -> list[str]:
     """Return where a pool's bytes go, as parts and their sum."""
-    lines = split_lines(pool.name, pool_waste(pool, kernel), COLUMNS - 2)
+    lines = split_lines(pool.name, pool_waste(pool, kernel), COLUMNS - 2, lines=3)
     return [f"  {plain(line)}" for line in lines] if pool.pages else []
 
 

@@ -9,7 +9,6 @@ from zpobs.views.live.figures import UNKNOWN, between, in_bytes
 from zpobs.views.live.lines import Line, merged, plain, wrapped
 from zpobs.waste import Range, Waste
 
-_LINES = 2
 # The width of three digits and a unit, and one for any figure.
 _BRIEF, _LONG = 7, 99
 
@@ -30,16 +29,16 @@ _FORMS = (
 )
 
 
-def split_lines(name: str, waste: Waste, columns: int) -> list[Line]:
+def split_lines(name: str, waste: Waste, columns: int, *, lines: int = 2) -> list[Line]:
     """Return the parts of a pool's or class's bytes, which sum to what is behind each =.
 
     Those before the first = are its pages; descriptors lie beside these. Shorter
-    forms are used where the long one would take more than two lines.
+    forms are used where the long one would take more ``lines``.
     """
     made: list[Line] = []
     for form in _FORMS:
         made = wrapped(_terms(name, waste, form), columns, role="dim")
-        if len(made) <= _LINES:
+        if len(made) <= lines:
             break
     return [_coloured(line) for line in made]
 
