@@ -71,6 +71,8 @@ def test_a_late_pool_is_exact_and_a_signal_ends_with_a_last_frame(
     other.remove()
 
 
+# Where zsmalloc is a module, a device brings it.
+@pytest.mark.usefixtures("device")
 def test_in_a_terminal_it_is_interactive(loader: str) -> None:
     """From the pools to a zspage's descriptors and the events, rates as they happen."""
     # An emulated machine is slow: 2 % of its core would be a frame or two a minute.
