@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.budget import judged
 from tests.native.device import NativeDevice
 from tests.ring_producer import why_not
 from zpobs.bpf_build import compile_object
@@ -135,7 +136,7 @@ def print_report(figures: Figures) -> None:
         print(f"  {what:24}{median:8.0f} ns a zspage (best {best:.0f})  {ratio:5.2f} x")
     for name in ("scan_to_model", "scan_to_empty_model"):
         ratio = figures[f"{name}_ns"] / figures["count_ns"]
-        kept = "kept" if ratio <= BUDGET_RATIO else "EXCEEDED"
+        kept = judged(ratio, BUDGET_RATIO)
         print(
             f"budget, {names[name]}: {ratio:.2f} x of the walk that only counts, "
             f"at most {BUDGET_RATIO:.1f}: {kept}"

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.budget import judged
+
 BUDGET_BEYOND_NUMPY_MS = 500.0
 BUDGET_PEAK_MB = 80.0
 _WAIT_FOR_ME = "print(flush=True); input()"
@@ -105,11 +107,6 @@ def measure(rounds: int) -> tuple[Figures, dict[str, str]]:
             figures[f"{name}_zspages"] = sum(pool["zspages"] for pool in frame["pools"])
             figures[f"{name}_beyond_numpy_ms"] = figures[f"{name}_ms"] - figures["numpy_ms"]
     return figures, lacking
-
-
-def judged(value: float, budget: float) -> str:
-    """Say whether a figure keeps its budget."""
-    return "kept" if value <= budget else "EXCEEDED"
 
 
 def print_report(figures: Figures, lacking: dict[str, str]) -> None:

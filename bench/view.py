@@ -22,6 +22,7 @@ import sys
 import time
 from pathlib import Path
 
+from bench.budget import judged
 from tests.native.device import NativeDevice
 from tests.terminal import Terminal
 from zpobs.views.live.feed import DEFAULT_BUDGET
@@ -106,7 +107,7 @@ def measure(device: NativeDevice, columns: int, rows: int, seconds: float) -> Fi
 def print_report(found: list[Figures]) -> None:
     """Print the figures for people."""
     for each in found:
-        kept = "kept" if each["share"] <= DEFAULT_BUDGET else "EXCEEDED"
+        kept = judged(each["share"], DEFAULT_BUDGET)
         print(
             f"{each['columns']:.0f}x{each['rows']:.0f}, {each['zspages']:,.0f} zspages, a frame "
             f"every {each['pace_s']:.1f} s: at rest {100 * each['share']:.2f} % of a core, "

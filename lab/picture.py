@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape
 
 from lab.workload import Churn, ZramDevice
 from zpobs.session import Wishes, open_session
+from zpobs.views.lines import Line
 from zpobs.views.live.feed import Feed, FeedOptions
-from zpobs.views.live.lines import Line
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.screens import render
 from zpobs.views.live.state import Size, ask_of, followed, pressed, started

@@ -131,6 +131,7 @@ MODEL_MAY_NOT_IMPORT = {"datetime", "io", "os", "pathlib", "select", "socket", "
 MODEL_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval"}
 # So is what the interactive view shows: time comes to it in scenes.
 VIEW_MAY_NOT_IMPORT = MODEL_MAY_NOT_IMPORT - {"datetime", "io"} | {"threading", "textual", "rich"}
+VIEW_WORDS = {f"zpobs.views.{name}" for name in ("figures", "lines", "split", "text")}
 VIEW_OPENS = {"zpobs.views.live.app", "zpobs.views.live.feed"}
 # What judges a host, too, takes facts and touches nothing.
 PURE = [
@@ -231,7 +232,7 @@ def test_the_model_touches_no_host(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(each for each in MODULES if within(each, "zpobs.views.live"))
+    "name", sorted({each for each in MODULES if within(each, "zpobs.views.live")} | VIEW_WORDS)
 )
 def test_only_two_modules_of_the_view_touch_anything(name: str) -> None:
     """All but the feed and the terminal are functions of scene, state and size."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.picture import SIZE, classes_of, svg
 from tests.factories import make_pool, make_snapshot
-from zpobs.views.live.lines import Line, plain
+from zpobs.views.lines import Line, plain
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.state import Size
 

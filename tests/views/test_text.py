@@ -27,8 +27,8 @@ from tests.factories import (
 )
 from zpobs.rates import PoolRates, rates
 from zpobs.snapshot import OwnerFigures, Snapshot
+from zpobs.views.figures import in_bytes
 from zpobs.views.live.classes import classes_table
-from zpobs.views.live.figures import in_bytes
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import ViewState
 from zpobs.views.text import SORTS, bar, class_rows, health_line, render

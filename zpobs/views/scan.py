@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from zpobs.descriptors import UNTOLD, DescriptorDump, Ints
 from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Kernel, PoolView, Snapshot, ZspageTable
-from zpobs.views.live.figures import in_bytes
+from zpobs.views.figures import clock, count, in_bytes
 from zpobs.views.text import (
     ClassRow,
     bar,
@@ -195,9 +194,8 @@ def _no_pools(snapshot: Snapshot, choice: Choice) -> str:
 
 def _header(snapshot: Snapshot) -> Iterator[str]:
     kernel, health = snapshot.kernel, snapshot.health
-    when = datetime.fromtimestamp(snapshot.time_ns / 1e9, UTC)
     yield (
-        f"zpobs scan  {when:%Y-%m-%d %H:%M:%S} UTC  {kernel.release}  "
+        f"zpobs scan  {clock(snapshot.time_ns, '%Y-%m-%d %H:%M:%S UTC')}  {kernel.release}  "
         f"{kernel.descriptor}, chain {kernel.chain_size or '?'}"
     )
     yield f"health {health.status}"
@@ -211,10 +209,9 @@ def _pools(snapshot: Snapshot) -> Iterator[str]:
     )
     for pool in snapshot.pools:
         held = in_bytes(pool.pages * snapshot.kernel.page_size)
-        compacted = "?" if pool.pages_compacted is None else f"{pool.pages_compacted:,}"
         yield (
             f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}{held:>11}{pool.pages:>11,}"
-            f"{pool.zspages:>10,}{pool.objects:>11,}{compacted:>10}"
+            f"{pool.zspages:>10,}{pool.objects:>11,}{count(pool.pages_compacted):>10}"
         )
         yield from split_text(pool, snapshot.kernel)
         if pool.kernel_pages not in (None, pool.pages):

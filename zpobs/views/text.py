@@ -5,18 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
-from zpobs.views.live.figures import in_bytes
-from zpobs.views.live.lines import plain
-from zpobs.views.live.split import split_lines
+from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
+from zpobs.views.lines import plain
+from zpobs.views.split import split_lines
 from zpobs.waste import class_wasted_least, pool_waste
 
 COLUMNS = 80
 BAR_CELLS = 5
-_UNKNOWN = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +109,15 @@ def health_line(health: Health, now_ns: int) -> str:
         f"scans {health.scans}",
     ]
     if health.last_scan_ns is not None:
-        age_s = max(now_ns - health.last_scan_ns, 0) / 1e9
-        parts.append(f"last {age_s:.1f} s ago" if age_s < 120 else f"last {age_s / 60:.0f} min ago")
+        parts.append(f"last {age((now_ns - health.last_scan_ns) / 1e9)} ago")
     return ", ".join(parts)
 
 
 def _header(snapshot: Snapshot) -> list[str]:
     kernel = snapshot.kernel
-    when = datetime.fromtimestamp(snapshot.time_ns / 1e9, UTC)
-    chain = kernel.chain_size or _UNKNOWN
+    chain = kernel.chain_size or UNKNOWN
     lines = [
-        f"zpobs top  {when:%Y-%m-%d %H:%M:%S} UTC  {kernel.release}  "
+        f"zpobs top  {clock(snapshot.time_ns, '%Y-%m-%d %H:%M:%S UTC')}  {kernel.release}  "
         f"{kernel.descriptor}, chain {chain}",
         health_line(snapshot.health, snapshot.time_ns),
     ]
@@ -133,10 +129,6 @@ def _header(snapshot: Snapshot) -> list[str]:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
-
-
-def _count(value: int | None) -> str:
-    return _UNKNOWN if value is None else f"{value:,}"
 
 
 def _no_pools(scanned: bool, wanted: str | None) -> str:
@@ -160,16 +152,16 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates], wanted: str | Non
             f"{pool.name:<9.9} {pool.owner:<8}{pool.status:<9}"
             f"{in_bytes(pool.pages * snapshot.kernel.page_size):>11}{pool.objects:>11,}"
             f"{_rate(per_second.allocs if per_second else None):>9}"
-            f"{_rate(per_second.frees if per_second else None):>9}{_count(counters.failures):>8}"
+            f"{_rate(per_second.frees if per_second else None):>9}{count(counters.failures):>8}"
         )
         lines += split_text(pool, snapshot.kernel)
         if counters.compactions is None and counters.migrations is None:
             continue
         lines.append(
-            f"{'':10}compactions {_count(counters.compactions)} (moved "
-            f"{_count(counters.moves)}, freed {_count(counters.pages_freed)} pages), "
-            f"migrations {_count(counters.migrations)} "
-            f"(failed {_count(counters.migration_failures)})"
+            f"{'':10}compactions {count(counters.compactions)} (moved "
+            f"{count(counters.moves)}, freed {count(counters.pages_freed)} pages), "
+            f"migrations {count(counters.migrations)} "
+            f"(failed {count(counters.migration_failures)})"
         )
     return lines
 
@@ -204,9 +196,9 @@ def class_rows(
     return rows
 
 
-def classes_in_use(count: int) -> str:
+def classes_in_use(classes: int) -> str:
     """Return how many there are, in words."""
-    return f"{count} size class{'' if count == 1 else 'es'} in use"
+    return f"{classes} size class{'' if classes == 1 else 'es'} in use"
 
 
 def _classes(

@@ -31,7 +31,7 @@ from zpobs.snapshot import (
     Snapshot,
     ZspageTable,
 )
-from zpobs.views.live.lines import Line, plain
+from zpobs.views.lines import Line, plain
 from zpobs.views.live.scene import Activity, Scene
 from zpobs.views.live.state import Size, ViewState, followed, pressed, started
 

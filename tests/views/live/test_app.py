@@ -20,10 +20,10 @@ from tests.factories import make_pool, make_snapshot, make_zspages
 from zpobs.descriptors import Look
 from zpobs.errors import EnvironmentLacksError
 from zpobs.snapshot import Snapshot, ZspagesOf
+from zpobs.views.lines import plain
 from zpobs.views.live import app as app_module
 from zpobs.views.live.app import COLOURS, NO_COLOURS, LiveApp, write_new
 from zpobs.views.live.feed import FeedOptions
-from zpobs.views.live.lines import plain
 from zpobs.views.live.screens import render
 from zpobs.views.live.state import Screen, Size, started
 

@@ -28,8 +28,8 @@ from tests.views.live.support import (
     typed,
     without,
 )
+from zpobs.views.lines import plain, width
 from zpobs.views.live.keys import KEYS
-from zpobs.views.live.lines import plain, width
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.screens import render

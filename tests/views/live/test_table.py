@@ -21,12 +21,11 @@ from tests.views.live.support import (
     zspages_of,
 )
 from zpobs.snapshot import Event
-from zpobs.views.live import figures
+from zpobs.views import figures
+from zpobs.views.lines import cut, filled, joined, merged, plain, width, wrapped
 from zpobs.views.live.events import described as event_words
-from zpobs.views.live.lines import cut, filled, joined, merged, plain, width, wrapped
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.split import split_lines
 from zpobs.views.live.state import ViewState
 from zpobs.views.live.table import (
     Column,
@@ -38,6 +37,7 @@ from zpobs.views.live.table import (
     sorted_rows,
     title_line,
 )
+from zpobs.views.split import split_lines
 from zpobs.views.text import SORTS
 from zpobs.waste import Range, Waste, pool_waste
 

@@ -27,9 +27,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from zpobs.views.lines import Line
 from zpobs.views.live.export import export_name, exported
 from zpobs.views.live.feed import Feed, FeedOptions
-from zpobs.views.live.lines import Line
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.screens import render
 from zpobs.views.live.state import Effect, Size, ViewState, ask_of, ending, followed, pressed

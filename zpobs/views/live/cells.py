@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zpobs.views.live.lines import Span
+from zpobs.views.lines import Span
 from zpobs.views.live.table import Column, Values
 
 Show = Callable[[float | None, int], str]

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from zpobs.snapshot import PoolView
-from zpobs.views.live.cells import floats, number
-from zpobs.views.live.figures import (
+from zpobs.views.figures import (
     at_least,
     bounds,
     count,
@@ -20,7 +19,8 @@ from zpobs.views.live.figures import (
     spark,
     status_span,
 )
-from zpobs.views.live.lines import Span
+from zpobs.views.lines import Span
+from zpobs.views.live.cells import floats, number
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Ints, Table, Values, records_of
 from zpobs.views.live.view import ViewState

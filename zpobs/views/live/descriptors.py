@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from zpobs.descriptors import Look
-from zpobs.views.live.figures import UNKNOWN, age
-from zpobs.views.live.lines import Line, Part, Span, joined
+from zpobs.views.figures import UNKNOWN, age
+from zpobs.views.lines import Line, Part, Span, joined
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from zpobs.snapshot import Event
-from zpobs.views.live.figures import clock, count
-from zpobs.views.live.lines import Span
+from zpobs.views.figures import clock, count
+from zpobs.views.lines import Span
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState

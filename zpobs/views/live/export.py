@@ -8,9 +8,9 @@ import json
 import re
 from typing import Any, Literal
 
+from zpobs.views.figures import clock
 from zpobs.views.live.classes import shown_pool, waste_record
 from zpobs.views.live.descriptors import entry_of, look_of
-from zpobs.views.live.figures import clock
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import Screen, ViewState

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from zpobs.snapshot import Health, PoolView
-from zpobs.views.live.classes import shown_pool
-from zpobs.views.live.figures import (
+from zpobs.views.figures import (
     age,
     bounds,
     clock,
@@ -18,11 +17,12 @@ from zpobs.views.live.figures import (
     rate,
     status_span,
 )
-from zpobs.views.live.lines import Line, Part, Span, cut, joined, plain, width, wrapped
+from zpobs.views.lines import Line, Part, Span, cut, joined, plain, width, wrapped
+from zpobs.views.live.classes import shown_pool
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.split import split_lines
 from zpobs.views.live.view import DEPTHS, Screen, ViewState
+from zpobs.views.split import split_lines
 from zpobs.waste import Range, class_waste, pool_waste
 
 LINES_MAX = 8

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zpobs.views.live.figures import status_span
+from zpobs.views.figures import status_span
+from zpobs.views.lines import Line, cut, wrapped
 from zpobs.views.live.header import all_reasons
 from zpobs.views.live.keys import KEYS, shown_keys, where
-from zpobs.views.live.lines import Line, cut, wrapped
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import Screen
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zpobs.views.lines import Line
 from zpobs.views.live import descriptors
 from zpobs.views.live.header import header
-from zpobs.views.live.lines import Line
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import Screen, Size, ViewState

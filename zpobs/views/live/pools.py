@@ -9,9 +9,9 @@ import numpy as np
 
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Counters, PoolView
+from zpobs.views.figures import bounds, count, in_bytes, percent, rate, spark, status_span
+from zpobs.views.lines import Span
 from zpobs.views.live.cells import floats, number, words
-from zpobs.views.live.figures import bounds, count, in_bytes, percent, rate, spark, status_span
-from zpobs.views.live.lines import Span
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Table, records_of
 from zpobs.views.live.view import ViewState

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from zpobs.views.live.figures import rate
+from zpobs.views.figures import rate
+from zpobs.views.lines import Line, Part, broken, cut, filled, joined, wrapped
 from zpobs.views.live.header import all_reasons
 from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import KEYS, shown
 from zpobs.views.live.layout import SMALLEST, layout, scrolled, too_small
-from zpobs.views.live.lines import Line, Part, broken, cut, filled, joined, wrapped
 from zpobs.views.live.listing import Listing, listing
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import chosen_columns, row_line, title_line

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from zpobs.views.figures import clock
 from zpobs.views.live.classes import shown_pool
-from zpobs.views.live.figures import clock
 from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import Action, action_of, typing_action_of
 from zpobs.views.live.layout import body_rows, scrolled

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zpobs.views.live.lines import Line, Span, filled, merged
+from zpobs.views.lines import Line, Span, filled, merged
 
 Values = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

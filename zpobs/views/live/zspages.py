@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from zpobs.snapshot import ZspageTable
+from zpobs.views.figures import UNKNOWN, age, count, gauge
+from zpobs.views.lines import Span
 from zpobs.views.live.cells import number
 from zpobs.views.live.classes import shown_pool
-from zpobs.views.live.figures import UNKNOWN, age, count, gauge
-from zpobs.views.live.lines import Span
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, FilterError, Ints, Table, Values
 from zpobs.views.live.view import ViewState

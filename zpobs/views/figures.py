@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from zpobs.snapshot import Status
-from zpobs.views.live.lines import Span
+from zpobs.views.lines import Span
 from zpobs.waste import Range
 
 UNKNOWN = "?"

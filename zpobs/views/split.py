@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from zpobs.views.live.figures import UNKNOWN, between, in_bytes
-from zpobs.views.live.lines import Line, merged, plain, wrapped
+from zpobs.views.figures import UNKNOWN, between, in_bytes
+from zpobs.views.lines import Line, merged, plain, wrapped
 from zpobs.waste import Range, Waste
 
 # The width of three digits and a unit, and one for any figure.
