@@ -9,6 +9,8 @@
  *   ZS_SIZEOF_zspage, ZS_SIZEOF_page, ZS_CLASSES, ZS_FULLNESS_GROUPS
  *   ZS_RING_PAGES, ZS_RING_BYTES     the size of zs_events, twice
  *   ZS_VMEMMAP_BASE                  address of the descriptor of frame 0, 0 if unknown
+ *   ZS_BIRTHS_ON_INSERT              whether births are told by insert_zspage, 0 or 1
+ *   ZS_OBJECT                        vmlinux, or zsmalloc where that is a module
  *   ZS_FORM_f                        FENTRY, KPROBE or ABSENT, for each function f of all hooks
  *
  * Kernel pointers are u64 here: bcc rewrites every dereference of a pointer
@@ -150,14 +152,18 @@ static __always_inline u64 call_result(void *ctx)
 	return value;
 }
 
+/* bcc takes from a program's name which BTF describes the function: vmlinux's or a module's. */
+#define ZS_NAME(begin, object, function) ZS_NAME_PASTED(begin, object, function)
+#define ZS_NAME_PASTED(begin, object, function) begin##object##__##function
+
 #define ZS_ENTRY_FENTRY(function, handler)                                                         \
-	int kfunc__vmlinux__##function(void *ctx)                                                  \
+	int ZS_NAME(kfunc__, ZS_OBJECT, function)(void *ctx)                                       \
 	{                                                                                          \
 		handler(call_argument(ctx, 0), call_argument(ctx, 1), call_argument(ctx, 2));      \
 		return 0;                                                                          \
 	}
 #define ZS_RETURN_FENTRY(function, handler)                                                        \
-	int kretfunc__vmlinux__##function(void *ctx)                                               \
+	int ZS_NAME(kretfunc__, ZS_OBJECT, function)(void *ctx)                                    \
 	{                                                                                          \
 		handler(call_argument(ctx, 0), call_argument(ctx, 1), call_argument(ctx, 2),       \
 			call_result(ctx));                                                         \

@@ -27,11 +27,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct zs_setup {
 	u64 ring_bytes;
 	u64 vmemmap_base;
+	u64 births_on_insert;
 };
 const volatile struct zs_setup zs_setup SEC(".rodata.setup");
 
 #define ZS_RING_BYTES (zs_setup.ring_bytes)
 #define ZS_VMEMMAP_BASE (zs_setup.vmemmap_base)
+#define ZS_BIRTHS_ON_INSERT (zs_setup.births_on_insert)
 #define ZS_SIZEOF_zspage                                                                           \
 	({                                                                                         \
 		u32 bytes_ = bpf_core_type_size(struct zspage___size);                             \

@@ -252,15 +252,15 @@ static __always_inline u64 class_count(struct zs_pool_entry *entry, u64 pool, u3
 	return counters->word[ZS_CLASS_GEOMETRY];
 }
 
-static __always_inline void state_record(struct zspage_copy *copy, u64 zspage, u64 head,
-					 u64 time_ns)
+static __always_inline void state_record(struct zspage_copy *copy, u64 zspage, u32 class_index,
+					 u64 head, u64 time_ns)
 {
 	struct zs_record *record = record_begin(head, time_ns, zspage);
 
 	if (!record)
 		return;
 	record->word[3] = ZS_GET(copy, zspage_inuse) | (u64)ZS_GET(copy, zspage_freeobj) << 32;
-	record->word[4] = ZS_GET_BITS(copy, zspage_class);
+	record->word[4] = class_index;
 	record->word[5] = 0;
 	record->word[6] = 0;
 	record_end(record);
@@ -271,7 +271,7 @@ static __always_inline void state_observed(struct zspage_copy *copy, u64 zspage,
 	u64 head = record_head(ZS_KIND_STATE, ZS_GET_BITS(copy, zspage_huge) ? ZS_FLAG_HUGE : 0,
 			       ZS_GET_BITS(copy, zspage_fullness), 0, serial);
 
-	state_record(copy, zspage, head, bpf_ktime_get_ns());
+	state_record(copy, zspage, ZS_GET_BITS(copy, zspage_class), head, bpf_ktime_get_ns());
 }
 
 /* The chain from its first descriptor on, four frames a record, one time for all. */
@@ -313,8 +313,8 @@ static __always_inline void frames_observed(struct zspage_copy *copy, u64 zspage
 
 /*
  * The group that get_fullness_group() gives a zspage with its first object.
- * insert_zspage() is about to store it; nothing that could be hooked follows
- * under the lock.
+ * insert_zspage() is about to store it; where that cannot be hooked, nothing
+ * follows under the lock that can.
  */
 static __always_inline u32 newborn_fullness(u64 objs_per_zspage)
 {
@@ -323,36 +323,60 @@ static __always_inline u32 newborn_fullness(u64 objs_per_zspage)
 	return objs_per_zspage ? 100 / (u32)objs_per_zspage / 10 + 1 : 1;
 }
 
-static __always_inline void birth_observed(struct zspage_copy *copy, u64 zspage, u64 geometry,
-					   u32 serial)
+static __always_inline void birth_observed(struct zspage_copy *copy, u64 zspage, u32 class_index,
+					   u32 fullness, u32 pages, u32 serial)
 {
 	u64 time_ns = bpf_ktime_get_ns();
-	u32 pages = geometry >> 48;
 	u32 flags = ZS_FLAG_NEWBORN;
 
 	if (ZS_GET_BITS(copy, zspage_huge))
 		flags |= ZS_FLAG_HUGE;
-	state_record(copy, zspage,
-		     record_head(ZS_KIND_STATE, flags, newborn_fullness(geometry >> 32 & 0xffff),
-				 pages, serial),
-		     time_ns);
+	state_record(copy, zspage, class_index,
+		     record_head(ZS_KIND_STATE, flags, fullness, pages, serial), time_ns);
 	frames_observed(copy, zspage, pages, serial, time_ns);
+}
+
+/* ---- compaction ------------------------------------------------------------- */
+
+static __always_inline void pages_were_freed(struct zs_pool_entry *entry, u64 pages)
+{
+	entry->run_pages += pages;
+	pool_count(entry, ZS_POOL_PAGES_FREED, pages);
+}
+
+static __always_inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
+{
+	entry->run_begin_ns = bpf_ktime_get_ns();
+	entry->run_moves = 0;
+	entry->run_pages = 0;
+	pool_count(entry, ZS_POOL_COMPACTIONS, 1);
+	record_words(record_head(ZS_KIND_COMPACT_BEGIN, 0, 0, 0, entry->serial), pool, 0, 0, 0);
+}
+
+static __always_inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
+{
+	record_words(record_head(ZS_KIND_COMPACT_END, 0, 0, 0, entry->serial), pool,
+		     entry->run_moves, entry->run_pages, entry->run_begin_ns);
 }
 
 /* ---- hooks ---------------------------------------------------------------- */
 
+/* In an address of last_malloc, whose lowest bits are 0: a birth, not yet told. */
+#define ZS_NEWBORN_MARK 1
+
 /*
  * obj_malloc(pool, zspage, handle): an allocation or, when the zspage is off
  * its list and not empty, a compaction that moves an object into it. The first
- * object of a zspage that was on no list is its birth.
+ * object of a zspage that was on no list is its birth, which is told here only
+ * if the class stands in the zspage already: in 6.1 insert_zspage comes first.
  */
 static __always_inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u64 result)
 {
 	struct zs_pool_entry *entry = pool_enter(pool);
 	struct zspage_copy copy = {};
 	u64 *last_malloc = last_malloc_lookup();
+	u32 off_list, class_index;
 	u64 geometry;
-	u32 off_list;
 
 	if (!entry || !last_malloc || zspage_read(&copy, zspage))
 		return;
@@ -362,9 +386,16 @@ static __always_inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u6
 		entry->run_moves++;
 		return;
 	}
-	geometry = class_count(entry, pool, ZS_GET_BITS(&copy, zspage_class), ZS_CLASS_ALLOCS);
+	if (off_list && ZS_BIRTHS_ON_INSERT) {
+		*last_malloc = zspage | ZS_NEWBORN_MARK;
+		return;
+	}
+	class_index = ZS_GET_BITS(&copy, zspage_class);
+	geometry = class_count(entry, pool, class_index, ZS_CLASS_ALLOCS);
 	if (off_list)
-		birth_observed(&copy, zspage, geometry, entry->serial);
+		birth_observed(&copy, zspage, class_index,
+			       newborn_fullness(geometry >> 32 & 0xffff), geometry >> 48,
+			       entry->serial);
 	else
 		*last_malloc = zspage;
 }
@@ -397,7 +428,12 @@ static __always_inline void fix_fullness_group_done(u64 size_class, u64 zspage, 
 }
 ON_RETURN(fix_fullness_group, fix_fullness_group_done)
 
-/* putback_zspage(class, zspage): compaction is done with a source or a destination. */
+/*
+ * putback_zspage(class, zspage): compaction is done with a source or a destination. Of a source
+ * that is left without objects the kernel counts the pages as freed here and now, though it may
+ * free them only when they are no longer locked. A class lock is held: no run of this is skipped,
+ * as runs of the hooks of __zs_compact() may be.
+ */
 static __always_inline void putback_zspage_done(u64 size_class, u64 zspage, u64 unused, u64 result)
 {
 	struct zspage_copy copy = {};
@@ -406,10 +442,51 @@ static __always_inline void putback_zspage_done(u64 size_class, u64 zspage, u64 
 	if (zspage_read(&copy, zspage))
 		return;
 	entry = pool_enter(ZS_GET(&copy, zspage_pool));
-	if (entry)
-		state_observed(&copy, zspage, entry->serial);
+	if (!entry)
+		return;
+	state_observed(&copy, zspage, entry->serial);
+	if (!ZS_GET(&copy, zspage_inuse))
+		pages_were_freed(entry, ZS_READ(size_class_pages_per_zspage, size_class));
 }
 ON_RETURN(putback_zspage, putback_zspage_done)
+
+/*
+ * insert_zspage(class, zspage, fullness), where putback_zspage is inlined: it
+ * ends a compaction's work on a zspage, and a birth. Objects are as they will
+ * be; class and group are about to be stored. fix_fullness_group calls it too
+ * and has a hook of its own: to be told twice does no harm.
+ */
+static __always_inline void insert_zspage_begun(u64 size_class, u64 zspage, u64 fullness)
+{
+	u64 *last_malloc = last_malloc_lookup();
+	struct zspage_copy copy = {};
+	struct zs_pool_entry *entry;
+	u32 class_index, flags;
+	u64 pool, geometry;
+
+	if (!last_malloc || zspage_read(&copy, zspage))
+		return;
+	pool = ZS_GET(&copy, zspage_pool);
+	entry = pool_enter(pool);
+	if (!entry)
+		return;
+	class_index = ZS_READ(size_class_index, size_class);
+	if (*last_malloc == (zspage | ZS_NEWBORN_MARK)) {
+		*last_malloc = 0;
+		geometry = class_count(entry, pool, class_index, ZS_CLASS_ALLOCS);
+		birth_observed(&copy, zspage, class_index, fullness & 0xff, geometry >> 48,
+			       entry->serial);
+		return;
+	}
+	flags = ZS_GET_BITS(&copy, zspage_huge) ? ZS_FLAG_HUGE : 0;
+	state_record(&copy, zspage, class_index,
+		     record_head(ZS_KIND_STATE, flags, fullness & 0xff, 0, entry->serial),
+		     bpf_ktime_get_ns());
+	/* A source of compaction, as in putback_zspage(); others empty zspages by frees. */
+	if (!ZS_GET(&copy, zspage_inuse) && entry->run_task == bpf_get_current_task())
+		pages_were_freed(entry, ZS_READ(size_class_pages_per_zspage, size_class));
+}
+ON_ENTRY(insert_zspage, insert_zspage_begun)
 
 static __always_inline void death_observed(u64 zspage)
 {
@@ -500,32 +577,23 @@ static __always_inline void zs_page_migrate_done(u64 new_page, u64 old_page, u64
 }
 ON_RETURN(zs_page_migrate, zs_page_migrate_done)
 
-static __always_inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
-{
-	entry->run_begin_ns = bpf_ktime_get_ns();
-	entry->run_moves = 0;
-	entry->run_pages = 0;
-	record_words(record_head(ZS_KIND_COMPACT_BEGIN, 0, 0, 0, entry->serial), pool, 0, 0, 0);
-}
-
-static __always_inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
-{
-	pool_count(entry, ZS_POOL_COMPACTIONS, 1);
-	record_words(record_head(ZS_KIND_COMPACT_END, 0, 0, 0, entry->serial), pool,
-		     entry->run_moves, entry->run_pages, entry->run_begin_ns);
-}
-
 /*
  * __zs_compact(pool, class), once a class from the largest down, from the
  * sysfs file and from the shrinker alike: zs_compact() itself is inlined into
- * the shrinker. A pool has one run at a time (compaction_in_progress).
+ * the shrinker. A pool has one run at a time (compaction_in_progress). The
+ * kernel may skip some of these programs' runs; a run of compaction is seen
+ * all the same by the next class of it that is not smaller than the last seen.
  */
 static __always_inline void zs_compact_class_begun(u64 pool, u64 size_class, u64 unused)
 {
 	struct zs_pool_entry *entry = pool_find(pool);
+	u64 class_index = ZS_READ(size_class_index, size_class);
 
-	if (entry && size_class == pool_class(pool, ZS_CLASSES - 1))
+	if (!entry)
+		return;
+	if (class_index >= entry->run_class)
 		compaction_begun(pool, entry);
+	entry->run_class = class_index;
 }
 ON_ENTRY(__zs_compact, zs_compact_class_begun)
 
@@ -534,22 +602,24 @@ static __always_inline void zs_compact_class_done(u64 pool, u64 size_class, u64 
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
-	if (!entry)
-		return;
-	entry->run_pages += pages_freed;
-	pool_count(entry, ZS_POOL_PAGES_FREED, pages_freed);
-	if (size_class == pool_class(pool, 0))
+	if (entry && size_class == pool_class(pool, 0))
 		compaction_ended(pool, entry);
 }
 ON_RETURN(__zs_compact, zs_compact_class_done)
 
-/* zs_compact(pool), where it is one function for all triggers. */
+/*
+ * zs_compact(pool), where it is one function for all triggers. While a run is
+ * under way in a pool, other tasks' calls return 0 at once. A return that freed
+ * pages makes good what a skipped run of the program at its call hides.
+ */
 static __always_inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_too)
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
-	if (entry)
-		compaction_begun(pool, entry);
+	if (!entry || (u32)ZS_READ(zs_pool_compacting, pool))
+		return;
+	compaction_begun(pool, entry);
+	entry->run_task = bpf_get_current_task();
 }
 ON_ENTRY(zs_compact, zs_compact_begun)
 
@@ -559,8 +629,15 @@ static __always_inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too
 
 	if (!entry)
 		return;
-	entry->run_pages = pages_freed;
-	pool_count(entry, ZS_POOL_PAGES_FREED, pages_freed);
+	if (entry->run_task != bpf_get_current_task()) {
+		if (!pages_freed)
+			return;
+		compaction_begun(pool, entry);
+	}
+	entry->run_task = 0;
+	/* Where insert_zspage() stands for putback_zspage() only this task's are known. */
+	if (ZS_BIRTHS_ON_INSERT && pages_freed > entry->run_pages)
+		pages_were_freed(entry, pages_freed - entry->run_pages);
 	compaction_ended(pool, entry);
 }
 ON_RETURN(zs_compact, zs_compact_done)

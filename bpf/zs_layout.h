@@ -39,6 +39,7 @@ ZS_FIELD(size_class_index, size_class, u32, index)
 ZS_FIELD(zs_pool_name, zs_pool, ptr, name)
 ZS_FIELD(zs_pool_size_class, zs_pool, ptr_array, size_class)
 ZS_FIELD(zs_pool_free_work, zs_pool, record, free_work)
+ZS_FIELD(zs_pool_compacting, zs_pool, atomic, compaction_in_progress)
 
 /* ---- the scanner's ---- */
 

@@ -150,6 +150,8 @@ struct zs_pool_entry {
 	u64 run_begin_ns;
 	u64 run_moves;
 	u64 run_pages;
+	u64 run_class;
+	u64 run_task;
 };
 
 /*

@@ -160,7 +160,12 @@ def make_btf(
         ),
         "zs_pool": (
             2112,
-            [("name", pointer, 0), ("size_class", classes, 64), ("free_work", work, 16448)],
+            [
+                ("name", pointer, 0),
+                ("size_class", classes, 64),
+                ("free_work", work, 16448),
+                ("compaction_in_progress", u32, 16704),
+            ],
         ),
     }
     if descriptor == "zpdesc":
@@ -177,16 +182,17 @@ def make_btf(
 _ALL = frozenset(hook.function for hook in all_hooks())
 # Which of the functions that zpobs can hook a kernel of this shape has.
 FUNCTIONS: Mapping[str, frozenset[str]] = {
-    "7.3": _ALL - {"__free_zspage", "zs_compact"},
-    "6.18": _ALL - {"trylock_zspage", "zs_compact"},
-    "6.12": _ALL - {"trylock_zspage", "__zs_compact"},
+    "7.3": _ALL - {"__free_zspage", "insert_zspage", "zs_compact"},
+    "6.18": _ALL - {"insert_zspage", "trylock_zspage", "zs_compact"},
+    "6.12": _ALL - {"insert_zspage", "trylock_zspage", "__zs_compact"},
+    "6.1": _ALL - {"putback_zspage", "trylock_zspage", "__zs_compact"},
 }
 
 
 def make_facts(like: str = "7.3", **changed: Any) -> KernelFacts:
     """Return the facts of a kernel like this one, with some of them changed."""
     functions = changed.get("functions", FUNCTIONS[like])
-    descriptor = "page" if like == "6.12" else "zpdesc"
+    descriptor = "page" if like in ("6.1", "6.12") else "zpdesc"
     facts: dict[str, Any] = {
         "release": f"{like}.0-invented",
         "page_size": 4096,

@@ -128,7 +128,7 @@ def test_the_pool_entry_is_the_same_in_c_and_python() -> None:
         codes[kind] for kind in re.findall(r"^\s*(u32|u64|char) \w+", body, re.MULTILINE)
     )
     assert struct.calcsize(form) == POOL_ENTRY.size
-    assert form.replace("QQQQ", "4Q") == POOL_ENTRY.format.lstrip("<=@")
+    assert re.sub("Q{3,}", lambda run: f"{len(run[0])}Q", form) == POOL_ENTRY.format.lstrip("<=@")
     # Natural alignment of C must leave no hole.
     assert struct.calcsize(f"={form}") == struct.calcsize(f"@{form}")
 

@@ -269,6 +269,20 @@ def test_freeable_pages_are_as_the_kernel_computes_them(
     assert table.pages.tolist() == [pages * zspages]
 
 
+def test_a_doubted_snapshot_is_bounded_at_most() -> None:
+    """Every status that was exact; what is unknown stays so, and the reason is told."""
+    shot = make_snapshot(make_pool())
+    doubted = shot.doubted("it may be behind")
+    assert doubted.health.reasons[-1] == "it may be behind"
+    both = [
+        [one.health.status, *(p.status for p in one.pools)]
+        + [each for pool in one.pools for each in pool.classes.statuses]
+        for one in (shot, doubted)
+    ]
+    assert "exact" in both[0]
+    assert both[1] == ["bounded" if each == "exact" else each for each in both[0]]
+
+
 def test_counters_are_all_in_the_object() -> None:
     """The counters object has every field of Counters."""
     assert list(COUNTERS.to_json()) == list(COUNTERS.__slots__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.true_allocator import Allocator, Machine, RefusedError, as_words
+from tests.delivery import as_words
+from tests.true_allocator import Allocator, Machine, RefusedError
 from zpobs import wire
 
 # Class 151: 2448 bytes, five objects in three pages.

@@ -5,6 +5,10 @@ group that is not full and newest on its list, the free slot freed last, classes
 from the largest down when compacting. The same operations in the same order
 therefore give the same zspages; they are told apart by order of birth.
 
+What the kernel does while it holds no class lock goes in steps, :meth:`Allocator.compacting`,
+:meth:`Allocator.migrating` and :meth:`Allocator.deferring`: between two of them anything else may
+happen. An allocation that needs pages lets :attr:`Machine.reclaim` run before it gets them.
+
 It shares no code with the model, only the numbers of the wire format.
 """
 
@@ -39,16 +43,26 @@ class RefusedError(Exception):
 
 
 class Machine:
-    """What pools share: a clock, addresses, page frames, and the stream of records."""
+    """What pools share: a clock, addresses, page frames, and the stream of records.
 
-    def __init__(self, seed: int = 0) -> None:
+    The clock goes in steps of ``step_ns``: with long ones many records have the same time.
+    """
+
+    def __init__(self, seed: int = 0, *, step_ns: int = 1) -> None:
         self.random = random.Random(seed)
+        self.step_ns = step_ns
         self.now_ns = 1_000_000_000
         self.records: list[Record] = []
         self.pools: list[Allocator] = []
         self.lost = 0
+        # How often the kernel skips a run of a probe that tells of a zspage or of a deferred free,
+        # and how often it did. Counters are not short of it: zspages are what tests compare.
+        self.skipping: float = 0
+        self.missed_runs = 0
         # What others do meanwhile, called at moments inside operations; it may only look.
         self.meanwhile: Callable[[], None] = lambda: None
+        # What getting a page may have to do first: any operation, in any pool.
+        self.reclaim: Callable[[], None] = lambda: None
         self._serial = 0
         self._free_addresses: list[int] = []
         self._slabs = 0
@@ -57,7 +71,14 @@ class Machine:
     def tick(self) -> int:
         """Let a moment pass; return the time."""
         self.now_ns += self.random.randint(1, 200)
-        return self.now_ns
+        return self.now_ns - self.now_ns % self.step_ns
+
+    def probe_runs(self) -> bool:
+        """Let a probe run, or skip the run as the kernel may; return whether it ran."""
+        if self.skipping and self.random.random() < self.skipping:
+            self.missed_runs += 1
+            return False
+        return True
 
     def emit(self, head: int, time_ns: int, subject: int, *words: int) -> None:
         """Append a record as a probe would."""
@@ -91,7 +112,7 @@ class Machine:
             mono_ns=self.tick(),
             ring_full=self.lost,
             unpaired=0,
-            missed_runs=0,
+            missed_runs=self.missed_runs,
             untracked_pools=0,
             pools=tuple(pool.reading() for pool in self.pools),
         )
@@ -106,7 +127,14 @@ class Zspage:
     free_slots: list[int]
     fullness: int = 0
     objects: dict[int, int] = field(default_factory=dict)
+    # Pages that somebody holds locked, until a deferred free has waited for them.
     locked: set[int] = field(default_factory=set)
+    # Pages that a migration holds locked.
+    moving: set[int] = field(default_factory=set)
+    # Somebody reads an object: nothing is moved out of it meanwhile.
+    read: bool = False
+    # When its state was told last.
+    told_ns: int = 0
 
     @property
     def inuse(self) -> int:
@@ -207,11 +235,17 @@ class Allocator:
         self.handles: dict[int, tuple[Zspage, int]] = {}
         self.zspages: dict[Zspage, None] = {}
         self.spliced: list[Zspage] = []
+        # Whether a deferred free is at work, when its beginning was seen, and what was freed:
+        # addresses, each with the time at which it was told to be empty.
+        self.deferring_now = False
         self.deferred_begin_ns = 0
+        self.freed_untold: dict[int, int] = {}
+        self.compacting_now = False
         self.failures = self.migrations = self.migration_failures = 0
         self.compactions = self.pages_freed = 0
         self._births = 0
         self._handles = 0
+        self._free_handles: list[int] = []
         self._names: dict[Hashable, int] = {}
         self.machine.pools.append(self)
         self.since_ns = self.machine.tick()
@@ -236,14 +270,15 @@ class Allocator:
             if no_pages:
                 raise self._refuse(size, -errno.ENOMEM)
             zspage = self._new_zspage(size_class)
-        self._handles += 1
-        self._place(zspage, self._handles)
+        handle = self._take_handle()
+        self._place(zspage, handle)
         size_class.allocs += 1
         size_class.met = True
         if newborn:
             zspage.fullness = size_class.group(zspage)
-            time_ns = self._tell_state(zspage, newborn=True)
-            self._tell_frames(zspage, time_ns)
+            if time_ns := self._tell_state(zspage, newborn=True):
+                for _ in self._tell_frames(zspage, time_ns):
+                    pass
             self.machine.meanwhile()
             size_class.insert(zspage)
             size_class.capacity += size_class.objs
@@ -252,74 +287,118 @@ class Allocator:
             self.machine.meanwhile()
             size_class.used += 1
             self._fix_fullness(zspage)
-        return self._handles
+        return handle
 
     def free(self, handle: int) -> None:
         """Free an object; an empty zspage goes too, unless one of its pages is locked."""
         zspage, slot = self.handles.pop(handle)
+        self._free_handles.append(handle)
         del zspage.objects[slot]
         zspage.free_slots.append(slot)
         zspage.size_class.frees += 1
         zspage.size_class.used -= 1
         self.machine.meanwhile()
         self._fix_fullness(zspage)
-        if zspage.inuse == 0 and not zspage.locked:
+        if zspage.inuse == 0 and not zspage.locked and not zspage.moving:
             self._bury(zspage)
 
     def compact(self) -> int:
-        """Compact all classes, largest first; return the pages that counted as freed."""
+        """Compact all classes at one go; return the pages that counted as freed."""
+        freed = self.pages_freed
+        for _ in self.compacting():
+            pass
+        return self.pages_freed - freed
+
+    def compacting(self, contended: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Compact all classes, largest first; nothing if somebody does already.
+
+        ``contended`` tells, at the end of each round, whether others want the lock.
+        """
+        if self.compacting_now:
+            return
+        self.compacting_now = True
         begin_ns = self.machine.tick()
         self.machine.emit(self._head(wire.KIND_COMPACT_BEGIN), begin_ns, self.address)
-        moves = sum(each.moves for each in self.own_classes())
-        freed = sum(self._compact_class(each) for each in reversed(self.own_classes()))
-        moved = sum(each.moves for each in self.own_classes()) - moves
+        moved, freed = [0], [0]
+        for each in reversed(self.own_classes()):
+            yield from self._compact_class(each, contended, moved, freed)
         self.compactions += 1
-        self.pages_freed += freed
+        self.pages_freed += freed[0]
         head = self._head(wire.KIND_COMPACT_END)
-        self.machine.emit(head, self.machine.tick(), self.address, moved, freed, begin_ns)
-        return freed
+        self.machine.emit(head, self.machine.tick(), self.address, moved[0], freed[0], begin_ns)
+        self.compacting_now = False
 
     def migrate(self, zspage: Zspage, page: int, *, busy: bool = False) -> None:
         """Move one page of a zspage to another frame; ``busy``: a reader holds it."""
-        old, new = zspage.frames[page], self.machine.take_frame()
-        time_ns = self.machine.tick()
-        head = self._head(wire.KIND_MIGRATION)
-        if busy:
-            self.migration_failures += 1
-            self.machine.emit(head, time_ns, zspage.address, old, new, -errno.EBUSY)
-            return
-        self.migrations += 1
-        zspage.frames[page] = new
-        self._tell_frames(zspage, time_ns)
-        self.machine.emit(head, self.machine.tick(), zspage.address, old, new, 0)
+        for _ in self.migrating(zspage, page, busy=busy):
+            pass
 
-    def splice_deferred(self) -> None:
-        """Begin the deferred free: take all empty zspages off their lists."""
+    def migrating(self, zspage: Zspage, page: int, *, busy: bool = False) -> Iterator[None]:
+        """Isolate a page, lock it, move it, and tell of it; others may run in between.
+
+        The zspage can die before its page is locked. Then the kernel answers that all
+        went well, and nothing moved.
+        """
+        yield
+        if zspage not in self.zspages or page in zspage.moving:
+            return
+        zspage.moving.add(page)
+        yield
+        old, new = zspage.frames[page], self.machine.take_frame()
+        if busy or zspage.read:
+            self.migration_failures += 1
+            yield from self._tell_migration(zspage, old, new, -errno.EBUSY)
+        else:
+            zspage.frames[page] = new
+            yield
+            # The class lock is free: other pages of the chain may be replaced while this tells.
+            self.migrations += 1
+            yield from self._tell_migration(zspage, old, new, 0)
+        zspage.moving.remove(page)
+
+    def deferring(self) -> Iterator[None]:
+        """Free the empty zspages for which page locks were waited for; one worker at a time."""
+        if self.deferring_now:
+            return
+        self.deferring_now = True
+        # It had to be woken, which takes longer than a step of any clock.
+        self.machine.now_ns += self.machine.step_ns
         self.deferred_begin_ns = self.machine.tick()
         for size_class in self.own_classes():
-            self.spliced += size_class.lists[0]
-            size_class.spliced += len(size_class.lists[0])
-            size_class.lists[0] = []
+            if size_class.lists[0]:
+                yield
+                self.spliced += size_class.lists[0]
+                size_class.spliced += len(size_class.lists[0])
+                size_class.lists[0] = []
+        while self.spliced:
+            yield
+            if not self.spliced[0].moving:
+                self._free_spliced()
+        yield
+        # Its return is when a probe can tell of it, if it saw the beginning.
+        if self.deferred_begin_ns and self.machine.probe_runs():
+            head = self._head(wire.KIND_DEFERRED_FREE)
+            self.machine.emit(head, self.machine.tick(), self.address, self.deferred_begin_ns)
+            # What was empty later is told by the next run, which whoever emptied it asked for.
+            for address, empty_ns in list(self.freed_untold.items()):
+                if empty_ns < self.deferred_begin_ns:
+                    del self.freed_untold[address]
+        self.deferred_begin_ns = 0
+        self.deferring_now = False
 
-    def free_deferred(self) -> None:
-        """Go on with the deferred free: give back what was taken off the lists."""
-        for zspage in self.spliced:
-            zspage.locked.clear()
-            zspage.size_class.spliced -= 1
-            self._forget(zspage)
-            self.machine.meanwhile()
-        self.spliced = []
-
-    def end_deferred(self) -> None:
-        """End the deferred free: its return is when a probe can tell of it."""
-        head = self._head(wire.KIND_DEFERRED_FREE)
-        self.machine.emit(head, self.machine.tick(), self.address, self.deferred_begin_ns)
+    def _free_spliced(self) -> None:
+        zspage = self.spliced[0]
+        zspage.locked.clear()
+        zspage.size_class.spliced -= 1
+        del self.spliced[0]
+        self.freed_untold[zspage.address] = zspage.told_ns
+        self._forget(zspage)
+        self.machine.meanwhile()
 
     def run_deferred(self) -> None:
         """Do a whole deferred free at once."""
-        self.splice_deferred()
-        self.free_deferred()
-        self.end_deferred()
+        for _ in self.deferring():
+            pass
 
     def destroy(self) -> None:
         """Destroy the pool; objects still in it are leaked, as the kernel leaks them."""
@@ -386,16 +465,25 @@ class Allocator:
         return RefusedError(code)
 
     def _new_zspage(self, size_class: SizeClass) -> Zspage:
+        address = self.machine.take_address()
+        # No lock is held. Whatever gets room meanwhile, this makes a zspage.
+        self.machine.reclaim()
         self._births += 1
         zspage = Zspage(
             birth=self._births,
-            address=self.machine.take_address(),
+            address=address,
             size_class=size_class,
             frames=[self.machine.take_frame() for _ in range(size_class.pages)],
             free_slots=list(reversed(range(size_class.objs))),
         )
         self.zspages[zspage] = None
         return zspage
+
+    def _take_handle(self) -> int:
+        if self._free_handles:
+            return self._free_handles.pop()
+        self._handles += 1
+        return self._handles
 
     def _place(self, zspage: Zspage, handle: int) -> None:
         slot = zspage.free_slots.pop()
@@ -414,9 +502,10 @@ class Allocator:
         self._tell_state(zspage)
 
     def _bury(self, zspage: Zspage) -> None:
-        head = self._head(wire.KIND_DEATH)
-        index = zspage.size_class.index
-        self.machine.emit(head, self.machine.tick(), zspage.address, 0, index)
+        if self.machine.probe_runs():
+            head = self._head(wire.KIND_DEATH)
+            index = zspage.size_class.index
+            self.machine.emit(head, self.machine.tick(), zspage.address, 0, index)
         # Told when its last page is locked; it stands on its list a moment longer.
         self.machine.meanwhile()
         zspage.size_class.remove(zspage)
@@ -427,8 +516,14 @@ class Allocator:
         zspage.size_class.capacity -= zspage.size_class.objs
         self.machine.give_address(zspage.address)
 
-    def _compact_class(self, size_class: SizeClass) -> int:
-        freed = 0
+    def _compact_class(
+        self,
+        size_class: SizeClass,
+        contended: Callable[[], bool],
+        moved: list[int],
+        freed: list[int],
+    ) -> Iterator[None]:
+        """Compact a class, yielding where its lock is dropped; add to ``moved`` and ``freed``."""
         target: Zspage | None = None
         while size_class.spare_pages():
             if target is None:
@@ -440,72 +535,64 @@ class Allocator:
             if source is None:
                 break
             size_class.remove(source)
-            self._move_objects(source, target)
+            if source.read:
+                self._putback(source)
+                break
+            moved[0] += self._move_objects(source, target)
             self.machine.meanwhile()
             self._putback(source)
             self.machine.meanwhile()
             if source.inuse == 0:
-                freed += size_class.pages
-                if not source.locked:
+                freed[0] += size_class.pages
+                if not source.locked and not source.moving:
                     self._bury(source)
-            if target.inuse == size_class.objs:
+            if target.inuse == size_class.objs or contended():
                 self._putback(target)
                 target = None
+                yield
         if target is not None:
             self._putback(target)
-        return freed
+        if size_class.met:
+            yield
 
-    def _move_objects(self, source: Zspage, target: Zspage) -> None:
+    def _move_objects(self, source: Zspage, target: Zspage) -> int:
+        moved = 0
         for slot in sorted(source.objects):
             handle = source.objects.pop(slot)
             source.free_slots.append(slot)
             self._place(target, handle)
-            source.size_class.moves += 1
+            moved += 1
             if target.inuse == target.size_class.objs:
                 break
+        source.size_class.moves += moved
+        return moved
 
     def _tell_state(self, zspage: Zspage, *, newborn: bool = False) -> int:
-        time_ns = self.machine.tick()
+        """Tell a zspage as it is; return when, 0 if that run was skipped."""
+        time_ns = zspage.told_ns = self.machine.tick()
+        if not self.machine.probe_runs():
+            return 0
         flags = (wire.FLAG_HUGE if zspage.huge else 0) | (wire.FLAG_NEWBORN if newborn else 0)
         pages = zspage.size_class.pages if newborn else 0
         head = self._head(wire.KIND_STATE, flags=flags, a=zspage.fullness, b=pages)
         self.machine.emit(head, time_ns, zspage.address, zspage.word3(), zspage.size_class.index)
         return time_ns
 
-    def _tell_frames(self, zspage: Zspage, time_ns: int) -> None:
+    def _tell_migration(self, zspage: Zspage, old: int, new: int, error: int) -> Iterator[None]:
+        """Tell how it ended and, on success, the chain as it is, of the time before this looked."""
+        if not self.machine.probe_runs():
+            return
+        time_ns = self.machine.tick()
+        head = self._head(wire.KIND_MIGRATION)
+        self.machine.emit(head, self.machine.tick(), zspage.address, old, new, error)
+        if not error:
+            yield from self._tell_frames(zspage, time_ns)
+
+    def _tell_frames(self, zspage: Zspage, time_ns: int) -> Iterator[None]:
+        """Tell the chain as it is, four pages a record; each record is a step."""
         pages = len(zspage.frames)
         for first in range(0, pages, wire.FRAMES_PER_RECORD):
             head = self._head(wire.KIND_FRAMES, a=first, b=pages)
             part = zspage.frames[first : first + wire.FRAMES_PER_RECORD]
             self.machine.emit(head, time_ns, zspage.address, *part)
-
-
-def as_words(records: list[Record]) -> wire.Words:
-    """Return records as a batch, shape (N, RECORD_WORDS)."""
-    return np.array(records, dtype=np.uint64).reshape(-1, wire.RECORD_WORDS)
-
-
-def deliver(
-    records: list[Record],
-    seed: int,
-    *,
-    loss: float = 0.0,
-    duplicates: float = 0.0,
-    reach: int = 0,
-) -> tuple[list[Record], int]:
-    """Return what arrives of ``records`` and how many were lost.
-
-    Each record is lost with probability ``loss``, comes again with probability
-    ``duplicates``, and overtakes at most ``reach`` others.
-    """
-    chance = random.Random(seed)
-    arriving: list[tuple[float, int, Record]] = []
-    lost = 0
-    for at, record in enumerate(records):
-        if chance.random() < loss:
-            lost += 1
-            continue
-        copies = 2 if chance.random() < duplicates else 1
-        for _ in range(copies):
-            arriving.append((at + chance.random() * reach, at, record))
-    return [record for _, _, record in sorted(arriving)], lost
+            yield

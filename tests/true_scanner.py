@@ -114,7 +114,7 @@ class TrueScan:
 
     def _tell_zspage(self, zspage: Zspage, time_ns: int) -> None:
         flags = wire.FLAG_SCANNED | (wire.FLAG_HUGE if zspage.huge else 0)
-        flags |= wire.FLAG_LOCKED if zspage.locked else 0
+        flags |= wire.FLAG_LOCKED if zspage.locked or zspage.moving else 0
         pages = len(zspage.frames)
         head = self._head(wire.KIND_STATE, flags, zspage.fullness, pages)
         words = (zspage.word3(), zspage.size_class.index, 0, 0)

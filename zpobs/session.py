@@ -23,7 +23,7 @@ from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError, ShortageError
 from zpobs.host import check_pool, check_privilege, pools_in_use, why_no_frames
 from zpobs.kernel.facts import KernelFacts, probe_kernel
-from zpobs.kernel.layout import stores_every_page
+from zpobs.kernel.layout import stores_every_page, zswap_lags
 from zpobs.kernel.pageflags import PageFlags, page_flags
 from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
 from zpobs.loaders import Attached, LoaderName, ProbesRefusedError, make_loader
@@ -34,7 +34,7 @@ from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
 from zpobs.sources.nodes import NodeMap
 from zpobs.sources.pools import PoolRegistry, reading_of
-from zpobs.sources.ring import RECORDS_PER_READ, SLOT_BYTES, RingConsumer
+from zpobs.sources.ring import RingConsumer
 from zpobs.sources.scanner import FoundPool, Scanner
 from zpobs.surroundings import Surroundings
 from zpobs.wire import Words
@@ -45,6 +45,8 @@ TICK_S = 0.25
 # when no more are: that scan will have been the last.
 _REPAIR_SHARE = 0.1
 _CALM_SHARE = 0.5
+# How long a frame waits for what a CPU has begun to tell: a virtual one may be stopped there.
+_PATIENCE_S = 2.0
 # What wall-clock and monotonic time drift apart by is no setting of a clock.
 _CLOCK_SET_NS = 10_000_000
 DEFAULT_RESCAN_S = 60.0
@@ -92,6 +94,7 @@ class Session:
         scanner: Scanner | None,
         why_no_scanner: str = "",
     ) -> None:
+        self.zswap_lags = zswap_lags(facts.btf)
         self._page_flags = page_flags(facts.btf)
         self._surroundings = Surroundings(
             facts.page_size, stores_every_page(facts.btf), NodeMap(facts.page_size)
@@ -149,8 +152,7 @@ class Session:
         self._attached = attached
         self._pools = made[0]
         self._pools.begin(time.monotonic_ns())
-        counting = {hook.function: hook.uncounted for hook in self._plan.hooks if not hook.unseen}
-        self._pools.watch_programs(attached.program_fds, counting)
+        self._pools.watch_programs(attached.program_fds, self._plan.counted_by())
         self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
@@ -206,7 +208,7 @@ class Session:
         if self._scan_each:
             self.scan()
         # The reading last, so that whatever was lost so far is told.
-        self._drain()
+        self._drain(_PATIENCE_S)
         self._read_counters()
         snapshot = self._model.snapshot(
             time_ns=now_ns + self._wall_offset_ns(),
@@ -215,6 +217,8 @@ class Session:
             pool=pool,
         )
         snapshot = self._surroundings.added_to(snapshot, owners, self._names)
+        if self._ring and self._ring.held_back:
+            snapshot = snapshot.doubted(f"a CPU has held a record back for {_PATIENCE_S:.0f} s")
         return snapshot if self.scans else self._with_unmet(snapshot, pool)
 
     def _wall_offset_ns(self) -> int:
@@ -364,15 +368,9 @@ class Session:
         self._names = tuple(pool.name for pool in reading.pools)
         self._model.apply_counters(reading)
 
-    def _drain(self) -> None:
-        if self._ring is None:
-            return
-        # What is there now and no more: a busy writer would otherwise never let go. A read ends
-        # where the ring does, so there may be one more.
-        for _ in range(2 + self._ring.pending_bytes // (RECORDS_PER_READ * SLOT_BYTES)):
-            words = self._ring.read()
-            if words is None:
-                return
+    def _drain(self, patience_s: float = 0.0) -> None:
+        # What is there now and no more: a busy writer would otherwise never let go.
+        for words in self._ring.batches(patience_s) if self._ring else ():
             self._model.apply(words)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -413,3 +413,26 @@ class Snapshot:
             "health": self.health.to_json(),
             "pools": [pool.to_json(self.kernel) for pool in self.pools],
         }
+
+    def doubted(self, reason: str) -> Snapshot:
+        """Return the same with nothing more than bounded, for a reason: it may be behind."""
+        pools = tuple(
+            replace(
+                pool,
+                status=_at_most_bounded(pool.status),
+                classes=replace(
+                    pool.classes, statuses=tuple(map(_at_most_bounded, pool.classes.statuses))
+                ),
+            )
+            for pool in self.pools
+        )
+        health = replace(
+            self.health,
+            status=_at_most_bounded(self.health.status),
+            reasons=(*self.health.reasons, reason),
+        )
+        return replace(self, health=health, pools=pools)
+
+
+def _at_most_bounded(status: Status) -> Status:
+    return "bounded" if status == "exact" else status

@@ -16,6 +16,7 @@ from zpobs.kernel.layout import (
     resolve,
     stores_every_page,
     walk_members,
+    zswap_lags,
 )
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -137,3 +138,16 @@ def test_pages_of_one_value_show_in_zswaps_entries() -> None:
 
     assert stores_every_page(kernel("handle"))
     assert not stores_every_page(kernel("handle", "value"))
+
+
+def test_zswap_lags_where_nothing_reckons_its_pages() -> None:
+    """By the function that meminfo asks, not by a version."""
+
+    def kernel(*functions: str) -> Btf:
+        made = BtfBuilder()
+        for function in functions:
+            made.function(function)
+        return made.build()
+
+    assert zswap_lags(kernel("zs_malloc"))
+    assert not zswap_lags(kernel("zs_malloc", "zswap_total_pages"))

@@ -15,7 +15,6 @@ from zpobs.snapshot import Kernel
 ALWAYS = [
     "fix_fullness_group",
     "obj_malloc",
-    "putback_zspage",
     "zs_create_pool",
     "zs_destroy_pool",
     "zs_malloc",
@@ -23,9 +22,10 @@ ALWAYS = [
 ]
 # Kernel -> the hooks that are there beside those of every kernel.
 CHOSEN = {
-    "7.3": ["__zs_compact", "async_free_zspage", "trylock_zspage"],
-    "6.18": ["__free_zspage", "__zs_compact"],
-    "6.12": ["__free_zspage", "zs_compact"],
+    "7.3": ["__zs_compact", "putback_zspage", "async_free_zspage", "trylock_zspage"],
+    "6.18": ["__free_zspage", "__zs_compact", "putback_zspage"],
+    "6.12": ["__free_zspage", "zs_compact", "putback_zspage"],
+    "6.1": ["__free_zspage", "zs_compact", "insert_zspage"],
 }
 
 
@@ -41,6 +41,14 @@ def test_each_kernel_gets_the_hooks_it_has(like: str) -> None:
     assert plan.missing == ()
     assert functions(plan)[-1] == "zs_create_pool"
     assert plan.trampolines
+
+
+def test_births_wait_for_the_class_where_that_is_set_late() -> None:
+    """Where insert_zspage() is hooked, and only there, it tells of births."""
+    told = {like: make_plan(make_facts(like)).births_on_insert for like in CHOSEN}
+    assert told == {"7.3": False, "6.18": False, "6.12": False, "6.1": True}
+    without = make_plan(make_facts("6.1"), skip=frozenset({"insert_zspage"}))
+    assert not without.births_on_insert
 
 
 @pytest.mark.parametrize(("like", "descriptor"), [("7.3", "zpdesc"), ("6.12", "page")])
@@ -69,7 +77,7 @@ def test_places_are_those_of_this_kernels_structures() -> None:
     assert {name: new.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("lacking", ALWAYS)
+@pytest.mark.parametrize("lacking", [*ALWAYS, "putback_zspage"])
 def test_a_hook_that_the_kernel_lacks_is_missing(lacking: str) -> None:
     """A function that is not there is listed as missing, and the rest is planned all the same."""
     plan = make_plan(make_facts("6.18", functions=FUNCTIONS["6.18"] - {lacking}))

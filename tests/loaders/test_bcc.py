@@ -126,7 +126,11 @@ def test_the_plan_becomes_constants(bcc: type[FakeBpf]) -> None:
     wanted |= {f"-DZS_FORM_{hook.function}=FENTRY" for hook in plan.hooks}
     wanted |= {f"-DZS_FORM_{hook.function}=ABSENT" for hook in {*all_hooks()} - {*plan.hooks}}
     wanted |= {f"-DZS_RING_PAGES={RING_BYTES // 4096}", f"-DZS_RING_BYTES={RING_BYTES}ULL"}
-    wanted.add("-DZS_VMEMMAP_BASE=0xffffea0000000000ULL")
+    wanted |= {
+        "-DZS_VMEMMAP_BASE=0xffffea0000000000ULL",
+        "-DZS_BIRTHS_ON_INSERT=0",
+        "-DZS_OBJECT=vmlinux",
+    }
     defines = [flag for flag in made.cflags if flag.startswith("-D")]
     assert set(defines) == wanted
     assert len(defines) == len(wanted)

@@ -72,8 +72,8 @@ def test_the_dialect_has_the_maps_that_loaders_promise() -> None:
 def test_the_words_of_the_setup_are_those_of_the_dialect() -> None:
     """What is packed for .rodata.setup has the members of struct zs_setup."""
     (body,) = re.findall(r"struct zs_setup \{(.*?)\};", bpf_text("dialect_core.h"), re.DOTALL)
-    assert re.findall(r"u64 (\w+);", body) == ["ring_bytes", "vmemmap_base"]
-    assert core._SETUP.size == 16
+    assert re.findall(r"u64 (\w+);", body) == ["ring_bytes", "vmemmap_base", "births_on_insert"]
+    assert core._SETUP.size == 24
 
 
 @pytest.mark.native

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.delivery import as_words
 from tests.model.support import KERNEL
-from tests.true_allocator import Allocator, as_words
+from tests.true_allocator import Allocator
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
 

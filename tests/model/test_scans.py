@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.delivery import as_words
 from tests.model.support import FULL_COVERAGE, KERNEL, listed, snapshot
 from tests.model.test_shadow import ADDRESS, OTHER, birth, created, death, frames, reading, state
-from tests.true_allocator import as_words
 from zpobs import wire
 from zpobs.model import CountersReading, Coverage, PoolReading, ShadowModel
 from zpobs.model.scans import BIRTH_NS

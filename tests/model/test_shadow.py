@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-import sys
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.calls import calls_of
+from tests.delivery import as_words
 from tests.model.support import FULL_COVERAGE, KERNEL, listed, make_model, snapshot
-from tests.true_allocator import Allocator, Machine, as_words
+from tests.true_allocator import Allocator, Machine
 from zpobs import wire
 from zpobs.errors import RecordError
 from zpobs.model import CountersReading, Coverage, PoolReading, ShadowModel, shadow
@@ -171,6 +172,17 @@ def test_tombstones_end_with_their_time() -> None:
     assert model.rows_held == 1
     model.apply(as_words([state(SECOND_NS * 60, address=OTHER)]))
     assert model.rows_held == 2
+
+
+def test_a_zspage_may_die_and_live_again_within_one_step_of_the_clock() -> None:
+    """Of one time, what follows a birth is the new life's, wherever a batch ends."""
+    lives = [birth(10), death(10), birth(10, pages=1, index=8), state(10, index=8, inuse=2)]
+    for at in range(1, 4):
+        assert only(fed(lives[:at], lives[at:]))[:2] == (8, 2)
+    for at in range(1, 5):
+        gone = fed(lives[:at], [*lives[at:], death(10)])
+        assert listed(snapshot(gone)) == {1: {}}
+    assert listed(snapshot(fed(lives[:2], [state(10)]))) == {1: {}}
 
 
 def test_a_second_death_has_its_own_time() -> None:
@@ -475,21 +487,6 @@ def mixed_batch(count: int, *, seed: int) -> wire.Words:
     time_ns = rng.permutation(count).astype(np.uint64) + np.uint64(1)
     lives = _lives(address, time_ns, pages=3)
     return rng.permutation(lives)[:count]
-
-
-def calls_of(function: Any) -> int:
-    calls = 0
-
-    def count(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal calls
-        calls += event in {"call", "c_call"}
-
-    sys.setprofile(count)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 def test_python_calls_do_not_depend_on_the_number_of_records() -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.delivery import deliver
 from tests.model.support import (
     Workload,
+    examples,
     feed,
     listed,
     make_model,
@@ -18,10 +20,10 @@ from tests.model.support import (
     without_times,
 )
 from tests.plain_model import PlainModel
-from tests.true_allocator import Machine, deliver
+from tests.true_allocator import Machine
 
 OPERATIONS = st.lists(
-    st.tuples(st.integers(0, 99), st.integers(0, 10_000)), min_size=1, max_size=300
+    st.tuples(st.integers(0, 99), st.integers(0, 10_000)), min_size=20, max_size=300
 )
 
 
@@ -69,7 +71,7 @@ def check_counters(machine: Machine) -> None:
             assert view.classes.fullness[row].tolist() == fullness
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(OPERATIONS, st.integers(0, 1000))
 def test_without_loss_the_model_is_the_allocator(
     operations: list[tuple[int, int]], seed: int
@@ -85,7 +87,7 @@ def test_without_loss_the_model_is_the_allocator(
     assert {pool.status for pool in shot.pools} <= {"exact"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(OPERATIONS, st.integers(0, 1000))
 def test_duplicates_and_reordering_change_nothing(
     operations: list[tuple[int, int]], seed: int
@@ -101,7 +103,7 @@ def test_duplicates_and_reordering_change_nothing(
     assert shot.health.status == "exact"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(OPERATIONS, st.integers(0, 1000), st.sampled_from([0.001, 0.01, 0.1, 0.5]))
 def test_a_pool_marked_exact_is_never_wrong(
     operations: list[tuple[int, int]], seed: int, loss: float

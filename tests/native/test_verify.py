@@ -35,6 +35,7 @@ class PlantedSession:
     def __init__(self, session: Session, plant: Plant) -> None:
         self._session = session
         self._plant = plant
+        self.zswap_lags = session.zswap_lags
 
     def wait(self, deadline_s: float, watch: Sequence[int] = ()) -> bool:
         return self._session.wait(deadline_s, watch)
@@ -213,8 +214,10 @@ def test_pools_that_come_and_go_make_no_difference(
         for _ in range(20):
             done = run("--json", "--interval", "0.1", "--duration", "3")
             rounds = [json.loads(line) for line in done.stdout.splitlines()]
-            assert done.returncode == 0, [each for each in rounds if each["verdict"] == "differs"]
-            if any(each["meanwhile"] for each in rounds) and len(made) > 50:
+            assert [each for each in rounds if each["verdict"] == "differs"] == []
+            # So slow that every pool came or went during every round: nothing was verified.
+            well = done.returncode == 0
+            if well and any(each["meanwhile"] for each in rounds) and len(made) > 50:
                 break
         else:
             raise AssertionError(f"no round met any of {len(made)} new pools")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from lab.witness import MemoryPages, Witness
 from zpobs.bpf_build import compile_object
-from zpobs.kernel.btf import Btf
 from zpobs.loaders.libbpf import BpfObject
 from zpobs.sources import bpfmap
 
@@ -58,10 +57,9 @@ class NativeWitness(Witness):
     """Walks pools of this very kernel."""
 
     def __init__(self, peek_object: Path) -> None:
+        super().__init__()
         self._loaded = BpfObject(peek_object)
         self._loaded.load()
-        self._modules: dict[str, Btf] = {}
-        self._btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
         self._vmemmap = self._calibrated()
 
     def close(self) -> None:

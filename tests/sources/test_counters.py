@@ -68,7 +68,7 @@ class Kernel:
     def enter(
         self, address: int, serial: int, slot: int, name: str = "zram0", late: int = 0
     ) -> None:
-        entry = POOL_ENTRY.pack(serial, slot, 77, late, name.encode(), 0, 0, 0, 0)
+        entry = POOL_ENTRY.pack(serial, slot, 77, late, name.encode(), *[0] * 6)
         bpfmap.update(self.fds["zs_pools"], number(address), entry)
 
     def create(self, address: int) -> tuple[int, int]:
@@ -295,16 +295,29 @@ class TestPoolsThatScansFound:
 def test_skipped_runs_are_told_by_what_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of programs that only count are told apart, each with the counters they feed."""
     reading = {"zs_pools": 0, "zs_free_places": 0}
-    misses = {31: 2, 32: 3, 33: 4, 34: 0}
+    misses = {31: 2, 32: 3, 33: 4, 34: 0, 35: 5, 36: 1}
     monkeypatch.setattr(bpfmap, "recursion_misses", misses.__getitem__)
     monkeypatch.setattr(bpfmap, "items", lambda *_: [])
     monkeypatch.setattr(bpfmap, "peek", lambda *_: number(1 << 8))
     monkeypatch.setattr(bpfmap, "lookup_batch", lambda *_: np.zeros((1, 1, 3), dtype=np.uint64))
     source = CounterSource(reading | {"zs_loss": 0}, SIZE_CLASSES)
     source.watch_programs(
-        {"obj_malloc/return": 31, "zs_malloc/call": 32, "zs_malloc/return": 33, "other/entry": 34},
-        {"zs_malloc": ("failures",), "other": ("moves",)},
+        {
+            "obj_malloc/return": 31,
+            "zs_malloc/call": 32,
+            "zs_malloc/return": 33,
+            "other/entry": 34,
+            "__zs_compact/entry": 35,
+            "zs_shrinker_scan/return": 36,
+        },
+        {
+            "zs_malloc": {"failures": 1},
+            "other": {"moves": 1},
+            "__zs_compact": {"compactions": 2},
+            "zs_shrinker_scan": {"shrinker_compactions": 2},
+        },
     )
     told = source.read(1)
-    assert (told.missed_runs, told.missed_counting_runs) == (2, 7)
-    assert told.missed_counts == {"failures": 7}
+    assert (told.missed_runs, told.missed_counting_runs) == (2, 13)
+    # Of what two runs tell each, five skipped ones hide two at most, and one none.
+    assert told.missed_counts == {"failures": 7, "compactions": 2}

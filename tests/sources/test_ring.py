@@ -5,15 +5,14 @@ from __future__ import annotations
 import mmap
 import os
 import select
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.calls import calls_of
 from tests.ring_producer import Producer
 from zpobs import wire
 from zpobs.errors import RecordError
@@ -98,6 +97,30 @@ def test_reading_stops_in_front_of_a_busy_record(hand_made: HandMade) -> None:
         assert np.array_equal(read(consumer), records(5)[2:])
 
 
+def test_what_is_held_back_is_waited_for(hand_made: HandMade) -> None:
+    """Until it is committed, or until patience ends, which shows."""
+    hand_made.put(records(5))
+    hand_made.set_header(2, 56 | BUSY)
+    with RingConsumer(hand_made.fd, PAGE) as consumer:
+        assert np.array_equal(np.concatenate([*consumer.batches()]), records(2))
+        assert consumer.held_back
+        threading.Timer(0.05, hand_made.set_header, (2, 56)).start()
+        assert np.array_equal(np.concatenate([*consumer.batches(60.0)]), records(5)[2:])
+        assert not consumer.held_back
+        assert [*consumer.batches(60.0)] == []
+
+
+def test_batches_end_however_fast_records_come(hand_made: HandMade) -> None:
+    """What is reserved after the call is nobody's promise."""
+    hand_made.put(records(5))
+    with RingConsumer(hand_made.fd, PAGE) as consumer:
+        found = consumer.batches()
+        assert len(next(found)) == 5
+        hand_made.put(records(3))
+        assert [*found] == []
+        assert consumer.pending_bytes == 3 * 64
+
+
 def test_discarded_records_are_dropped(hand_made: HandMade) -> None:
     """Records that were reserved and discarded are skipped, their place freed."""
     hand_made.put(records(6))
@@ -169,18 +192,10 @@ def calls_of_read(size: int) -> int:
     slots[:, :, 0] = 56
     slots[:, 7, 0] |= np.uint64(DISCARDED)
     ring.producer[0] = size * 64
-    calls = 0
-
-    def count(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal calls
-        calls += event in {"call", "c_call"}
-
+    found: list[Words | None] = []
     with RingConsumer(ring.fd, ring.size) as consumer:
-        sys.setprofile(count)
-        try:
-            words = consumer.read()
-        finally:
-            sys.setprofile(None)
+        calls = calls_of(lambda: found.append(consumer.read()))
+    (words,) = found
     assert words is not None
     assert len(words) == size - 1
     os.close(ring.fd)

@@ -338,13 +338,29 @@ def test_a_busy_class_is_bounded_by_the_counted_operations(
     """Frozen minus frees <= the kernel's <= frozen plus allocations; beyond is a finding."""
     listed = [Zspage(FIRST, 107, 5)]
     before = snapshot_of(*listed, counted=(1000, 900))
-    after = snapshot_of(replace(listed[0], seen_ns=9), counted=(1001, 903))
+    after = snapshot_of(replace(listed[0], inuse=3, seen_ns=9), counted=(1001, 903))
     scanned = snapshot_of(replace(listed[0], inuse=kernel_inuse), busy=(107,), counted=None)
     pool = only(compare(before, scanned, meanwhile(before, before, scanned, after)))
     (busy,) = [each for each in pool.busy if each.index == 107]
     assert (busy.lowest, busy.highest, busy.kernel) == (2, 6, kernel_inuse)
     assert busy.outside is outside
     assert pool.differs is outside
+
+
+@pytest.mark.parametrize(
+    ("kernel_inuse", "outside"), [(3, True), (4, False), (5, False), (6, True)]
+)
+def test_what_was_counted_and_not_told_yet_is_within_the_bounds(
+    kernel_inuse: int, outside: bool
+) -> None:
+    """A free is counted, its CPU stops, the model is frozen; the kernel has it, the model later."""
+    listed = [Zspage(FIRST, 107, 5)]
+    before = snapshot_of(*listed, counted=(1000, 900))
+    after = snapshot_of(replace(listed[0], inuse=4, seen_ns=9), counted=(1000, 900))
+    scanned = snapshot_of(replace(listed[0], inuse=kernel_inuse), busy=(107,), counted=None)
+    pool = only(compare(before, scanned, meanwhile(before, before, scanned, after)))
+    (busy,) = [each for each in pool.busy if each.index == 107]
+    assert (busy.lowest, busy.highest, busy.outside) == (4, 5, outside)
 
 
 def test_without_counters_nothing_bounds_a_busy_class() -> None:

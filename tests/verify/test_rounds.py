@@ -48,6 +48,7 @@ class ScriptedSession:
     stop_at_wait: int | None = None
     waits: int = 0
     detailed: int = 0
+    zswap_lags: bool = False
 
     def monotonic(self) -> float:
         return self.now_s

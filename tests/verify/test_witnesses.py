@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import make_snapshot
+from tests.factories import COUNTERS, make_snapshot
 from tests.verify.support import pool_of, zspages
 from zpobs.snapshot import Snapshot
 from zpobs.sources.witnesses import (
@@ -65,12 +65,15 @@ def judged(
     shadow: Snapshot | None = None,
     rest: bool = True,
     whole: bool = True,
+    lags: bool = False,
 ) -> dict[tuple[str, str], Witness]:
     before = before or reading()
     shadow = shadow or snapshot()
     scanned = snapshot(kernel_pages=PAGES)
     resting = {pool.id for pool in shadow.pools} if rest else set()
-    found = judge(shadow, scanned, (before, after or before), resting=resting, whole=whole)
+    found = judge(
+        shadow, scanned, (before, after or before), resting=resting, whole=whole, zswap_lags=lags
+    )
     return {(each.name, each.unit): each for each in found}
 
 
@@ -185,6 +188,22 @@ def test_zswap_is_the_sum_of_its_pools() -> None:
     used = reading(zram={}, zswap=ZswapReading(PAGES * 4096, ("used",)))
     told = judged(wrong, used, shadow=make_snapshot(*pools))["meminfo Zswap", "pages"]
     assert told.standing == "not at rest"
+
+
+def test_where_zswap_lags_it_may_miss_what_compaction_freed() -> None:
+    """Its figure is then at most so much too high, and no proof; without compaction it is exact."""
+
+    def told(kernel_pages: int, *, freed: int | None) -> Witness:
+        pool = pool_of(GOOD.values(), 1, "zswap1", counters=replace(COUNTERS, pages_freed=freed))
+        seen = reading(zram={}, zswap=ZswapReading(kernel_pages * 4096, ()))
+        return judged(seen, shadow=make_snapshot(pool), lags=True)["meminfo Zswap", "pages"]
+
+    assert told(PAGES + 3, freed=3).verdict == "within"
+    assert told(PAGES + 4, freed=3).verdict == "outside"
+    assert told(PAGES - 1, freed=3).verdict == "outside"
+    assert told(PAGES + 90, freed=None).verdict == "within"
+    assert told(PAGES, freed=0).verdict == "equal"
+    assert told(PAGES + 3, freed=0).contradicts
 
 
 def test_absent_witnesses_say_why() -> None:

@@ -120,6 +120,11 @@ class Btf:
         """Read a BTF file, such as /sys/kernel/btf/vmlinux."""
         return cls(path.read_bytes(), base=base)
 
+    @property
+    def of_a_module(self) -> bool:
+        """Whether this is a module's, on the base of the kernel's."""
+        return self._base is not None
+
     def _index(self, at: int, end: int) -> None:
         """Note where every type stands, and the ids of those that are asked for by name."""
         unpack = _TYPE.unpack_from

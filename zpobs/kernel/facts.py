@@ -21,6 +21,9 @@ _REALTIME = Path("/sys/kernel/realtime")
 _SHRINKER = "zs_shrinker_scan"
 _BLOCK_BYTES = 1 << 20
 _CHAIN_SIZE = re.compile(r"^CONFIG_ZSMALLOC_CHAIN_SIZE=(\d+)$", re.MULTILINE)
+_ZSMALLOC = re.compile(r"^CONFIG_ZSMALLOC=[ym]$", re.MULTILINE)
+# mm/zsmalloc.c before it could be configured: 1 << ZS_MAX_ZSPAGE_ORDER.
+_FIXED_CHAIN_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,10 @@ def _address(block: bytes, name: bytes) -> int | None:
 
 
 def _chain_size(release: str) -> int | None:
-    """Return CONFIG_ZSMALLOC_CHAIN_SIZE from whichever copy of the configuration is at hand."""
+    """Return CONFIG_ZSMALLOC_CHAIN_SIZE from whichever copy of the configuration is at hand.
+
+    One that has zsmalloc but not this is of a kernel where the size is fixed.
+    """
     for path in (
         Path("/proc/config.gz"),
         Path(f"/boot/config-{release}"),
@@ -125,7 +131,10 @@ def _chain_size(release: str) -> int | None:
         except OSError:
             continue
         text = gzip.decompress(data) if path.suffix == ".gz" else data
-        found = _CHAIN_SIZE.search(text.decode(errors="replace"))
+        settings = text.decode(errors="replace")
+        found = _CHAIN_SIZE.search(settings)
         if found:
             return int(found[1])
+        if _ZSMALLOC.search(settings):
+            return _FIXED_CHAIN_SIZE
     return None

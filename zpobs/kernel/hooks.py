@@ -19,7 +19,8 @@ class Hook:
 
     ``moments`` are the programs that it has. ``unseen`` says what part of the
     state stays unknown without it; ``uncounted`` names the counters of a
-    snapshot that it feeds.
+    snapshot that it feeds; each count is told by so many runs of its programs
+    (``tellings``, at least) that it is only hidden if the kernel skips all of them.
     """
 
     function: str
@@ -27,6 +28,7 @@ class Hook:
     tells: str
     unseen: str = ""
     uncounted: tuple[str, ...] = ()
+    tellings: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,14 @@ _PUTBACK = Hook(
     ("return",),
     "state of a zspage after a compaction",
     unseen="what compaction leaves in zspages",
+    uncounted=("pages_freed",),
+)
+_INSERT = Hook(
+    "insert_zspage",
+    ("entry",),
+    "births of zspages, state of a zspage after a compaction",
+    unseen="births of zspages and what compaction leaves in them",
+    uncounted=("allocs", "pages_freed"),
 )
 _TRYLOCK = Hook("trylock_zspage", ("return",), "death of a zspage", unseen="deaths of zspages")
 _ASYNC_FREE = Hook(
@@ -79,17 +89,19 @@ _MIGRATE = Hook(
     unseen="page frames after a migration",
     uncounted=("migrations", "migration_failures"),
 )
+# Two programs for each class of its own that a pool has: above 100 with pages of 4 KiB.
 _COMPACT_CLASS = Hook(
     "__zs_compact",
     ("entry", "return"),
     "compaction runs, class by class, whoever starts them",
-    uncounted=("compactions", "pages_freed"),
+    uncounted=("compactions",),
+    tellings=32,
 )
 _COMPACT = Hook(
     "zs_compact",
     ("entry", "return"),
     "compaction runs",
-    uncounted=("compactions", "pages_freed"),
+    uncounted=("compactions",),
 )
 # Called with preemption on, and often: a preempted program makes the kernel skip its
 # other runs on that CPU. What they hide is at most a failure, and they are counted.
@@ -98,14 +110,18 @@ _FAILURE = Hook("zs_malloc", ("return",), "failed allocations", uncounted=("fail
 # trylock_zspage is a symbol only where zs_free() no longer goes through
 # __free_zspage() (7.3), so it goes first; the deferred worker must then be watched
 # by itself. zs_compact() is inlined into zs_shrinker_scan() from 6.16 on, where
-# __zs_compact() is a symbol.
+# __zs_compact() is a symbol. putback_zspage() is inlined in 6.1, the insert_zspage() that
+# ends it is not; a new zspage has its class only from then on.
 CHOICES: tuple[Choice, ...] = (
     Choice("pool destruction", ((_DESTROY,),)),
     Choice("allocation", ((_MALLOC,),)),
     Choice("free", ((_FIX,),)),
     Choice("zspage death", ((_TRYLOCK, _ASYNC_FREE), (_FREE_ZSPAGE,))),
     Choice("migration", ((_MIGRATE,),)),
-    Choice("compaction", ((_COMPACT_CLASS, _PUTBACK), (_COMPACT, _PUTBACK))),
+    Choice(
+        "compaction",
+        ((_COMPACT_CLASS, _PUTBACK), (_COMPACT, _PUTBACK), (_COMPACT, _INSERT)),
+    ),
     Choice("allocation failure", ((_FAILURE,),)),
     # Last: a pool whose creation is seen is then seen by every other hook too.
     Choice("pool creation", ((_CREATE,),)),

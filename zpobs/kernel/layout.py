@@ -76,6 +76,15 @@ def stores_every_page(btf: Btf) -> bool:
     return btf.place("zswap_entry", "value") is None
 
 
+def zswap_lags(btf: Btf) -> bool:
+    """Tell whether meminfo's Zswap is as of the last page that was stored or dropped.
+
+    So it was kept, as zswap_pool_total_size, before zswap_total_pages() reckoned it for each reader
+    (mm/zswap.c): what compaction frees is not seen until then.
+    """
+    return not btf.has_function("zswap_total_pages")
+
+
 def instead(btf: Btf, member: Member) -> str:
     """Return what is done where this kernel lacks a member; empty if nothing can be."""
     other, done = _INSTEAD.get(member.name, ("", ""))

@@ -25,7 +25,8 @@ class ProbePlan:
     ``vmemmap_base`` is the address of the descriptor of frame 0, None if page
     frames cannot be told. ``trampolines`` tells whether BTF describes every
     hook, which fentry needs, ``kprobes`` whether the kernel has them,
-    ``realtime`` whether it is PREEMPT_RT.
+    ``realtime`` whether it is PREEMPT_RT. ``btf_object`` is what has the BTF
+    of the hooks: vmlinux, or zsmalloc where that is a module.
     """
 
     kernel: Kernel
@@ -37,6 +38,20 @@ class ProbePlan:
     trampolines: bool
     kprobes: bool
     realtime: bool
+    btf_object: str
+
+    @property
+    def births_on_insert(self) -> bool:
+        """Whether insert_zspage() tells of births: where it is hooked, no class is known before."""
+        return any(hook.function == "insert_zspage" for hook in self.hooks)
+
+    def counted_by(self) -> dict[str, dict[str, int]]:
+        """Return the functions whose programs only count -> counter -> tellings of each count."""
+        return {
+            hook.function: dict.fromkeys(hook.uncounted, hook.tellings)
+            for hook in self.hooks
+            if not hook.unseen
+        }
 
     def forms(self, wish: AttachWish) -> tuple[AttachForm, ...]:
         """Return the form to try first, and what to try if the kernel refuses it."""
@@ -74,6 +89,7 @@ def make_plan(
         vmemmap_base=vmemmap_base,
         kprobes=facts.kprobes,
         realtime=facts.realtime,
+        btf_object="zsmalloc" if facts.btf.of_a_module else "vmlinux",
         trampolines=all(facts.btf.has_function(hook.function) for hook in hooks),
     )
 

@@ -143,6 +143,8 @@ def _flags(plan: ProbePlan, form: AttachForm, ring_bytes: int) -> list[str]:
     forms |= {hook.function: form.upper() for hook in plan.hooks}
     flags += [f"-DZS_FORM_{function}={name}" for function, name in forms.items()]
     flags.append(f"-DZS_VMEMMAP_BASE={plan.vmemmap_base or 0:#x}ULL")
+    flags.append(f"-DZS_OBJECT={plan.btf_object}")
+    flags.append(f"-DZS_BIRTHS_ON_INSERT={plan.births_on_insert:d}")
     flags.append(f"-DZS_RING_PAGES={ring_bytes // plan.kernel.page_size}")
     flags.append(f"-DZS_RING_BYTES={ring_bytes}ULL")
     flags += ["-Wno-unused-function", "-Wno-macro-redefined", "-Wno-duplicate-decl-specifier"]
@@ -158,9 +160,13 @@ def _attach_all(
     for hook in plan.hooks:
         with _diagnostics() as log:
             try:
-                attach = _attach_fentry if form == "fentry" else _attach_kprobe
                 for moment in hook.moments:
-                    fds.update(attach(module, bpf_class, hook.function, moment))
+                    if form == "fentry":
+                        name = f"{plan.btf_object}__{hook.function}"
+                        program = _attach_fentry(module, bpf_class, name, moment)
+                        fds[f"{hook.function}/{moment}"] = program
+                    else:
+                        fds.update(_attach_kprobe(module, bpf_class, hook.function, moment))
             except Exception as error:  # bcc raises bare Exception
                 raise_shortage(error)
                 told = refusal(hook.function, log.read_text(errors="replace"))
@@ -168,13 +174,14 @@ def _attach_all(
     return fds, failures
 
 
-def _attach_fentry(module: Any, bpf_class: Any, function: str, moment: str) -> dict[str, int]:
-    prefix = "kfunc__vmlinux__" if moment == "entry" else "kretfunc__vmlinux__"
-    name = (prefix + function).encode()
+def _attach_fentry(module: Any, bpf_class: Any, target: str, moment: str) -> int:
+    """Attach to OBJECT__FUNCTION, the object being the one whose BTF has the function."""
+    prefix = "kfunc__" if moment == "entry" else "kretfunc__"
+    name = (prefix + target).encode()
     loaded = module.load_func(name, bpf_class.TRACING)
     attach = module.attach_kfunc if moment == "entry" else module.attach_kretfunc
     attach(fn_name=name)
-    return {f"{function}/{moment}": loaded.fd}
+    return int(loaded.fd)
 
 
 def _attach_kprobe(module: Any, bpf_class: Any, function: str, moment: str) -> dict[str, int]:

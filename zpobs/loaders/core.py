@@ -21,8 +21,8 @@ from zpobs.wire import POOLS_MAX
 
 # The helper that every program uses.
 _READS = "bpf_probe_read_kernel"
-# struct zs_setup of bpf/dialect_core.h: ring_bytes, vmemmap_base.
-_SETUP = struct.Struct("=QQ")
+# struct zs_setup of bpf/dialect_core.h: ring_bytes, vmemmap_base, births_on_insert.
+_SETUP = struct.Struct("=QQQ")
 
 
 class CoreLoader:
@@ -115,7 +115,7 @@ class CoreLoader:
         try:
             loaded.resize_map("zs_events", ring_bytes)
             loaded.resize_map("zs_class_counters", POOLS_MAX * plan.size_classes)
-            setup = _SETUP.pack(ring_bytes, plan.vmemmap_base or 0)
+            setup = _SETUP.pack(ring_bytes, plan.vmemmap_base or 0, plan.births_on_insert)
             loaded.set_initial_value(".rodata.setup", setup)
             for hook in hooks:
                 for program, _ in _programs(hook, form):

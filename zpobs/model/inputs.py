@@ -66,7 +66,7 @@ class CountersReading:
     that the kernel skipped and that can have cost an observation of a zspage;
     ``missed_counting_runs`` those of hooks that do nothing but count, and
     ``missed_counts`` says what they count: fields of
-    :class:`zpobs.snapshot.Counters`, each with the runs missed.
+    :class:`zpobs.snapshot.Counters`, each with how much these may hide of it.
     """
 
     mono_ns: int

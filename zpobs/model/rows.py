@@ -156,6 +156,19 @@ class ZspageRows:
         # The last of several assignments to one row stays: the oldest.
         self.first_ns[rows] = np.minimum(self.first_ns[rows], time_ns)
 
+    def late(self, rows: I64, time_ns: U64, old_ns: U64, newborn: Bools) -> Bools:
+        """Return which states, in order of arrival, are older than what is known; shape (n,).
+
+        ``old_ns`` is the time of that. Of one time, what arrives later is newer; but the dead
+        are told of again from their next birth on alone.
+        """
+        late: Bools = time_ns <= old_ns
+        if late.any():
+            dead = (self.state.take(rows) & LIVE) == 0
+            dead &= ~np.isin(rows, rows[newborn & dead & (time_ns == old_ns)])
+            late &= (time_ns < old_ns) | (dead & ~newborn & (old_ns > 0))
+        return late
+
     def touched_ns(self, rows: I64) -> U64:
         """Return the time of the newest record of each row, shape (n,)."""
         return np.maximum(self.time_ns[rows], self.generation_ns[rows])

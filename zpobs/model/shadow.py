@@ -210,11 +210,8 @@ class ShadowModel:
         if revoked is not None:
             state[revoked] &= ~LIVE
         old_ns = table.time_ns.take(rows)
-        late = time_ns <= old_ns
+        late = table.late(rows, time_ns, old_ns, newborn)
         some_late = bool(late.any())
-        if some_late:
-            dead = (table.state.take(rows) & LIVE) == 0
-            late &= (time_ns < old_ns) | (dead & ~newborn & (old_ns > 0))
         boundary = np.zeros(len(rows), dtype=bool)
         for some in (born, death, self._readdress(rows, time_ns, address, late)):
             boundary[some] = True

@@ -23,8 +23,8 @@ from zpobs.sources import bpfmap
 from zpobs.sources.pools import KnownPool
 from zpobs.sources.scanner import FoundPool, FoundPools
 
-# struct zs_pool_entry: serial, slot, since_ns, late, name, and four words that stay there.
-POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s4Q")
+# struct zs_pool_entry: serial, slot, since_ns, late, name, and six words that stay there.
+POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s6Q")
 _SERIAL_SHIFT = 8
 
 
@@ -50,7 +50,7 @@ class CounterSource:
     def __init__(self, map_fds: Mapping[str, int], size_classes: int) -> None:
         self._maps = map_fds
         self._programs: Mapping[str, int] = {}
-        self._counted_by: Mapping[str, tuple[str, ...]] = {}
+        self._counted_by: Mapping[str, Mapping[str, int]] = {}
         self._size_classes = size_classes
         self._cpus = bpfmap.possible_cpus()
         self._slot_of: dict[int, int] = {}
@@ -117,15 +117,16 @@ class CounterSource:
     def _enter(self, pool: FoundPool, serial: int, slot: int, since_ns: int) -> None:
         self._slot_of[serial] = slot
         name = pool.name.encode()[: wire.NAME_BYTES - 1]
-        value = POOL_ENTRY.pack(serial, slot, since_ns, 1, name, 0, 0, 0, 0)
+        value = POOL_ENTRY.pack(serial, slot, since_ns, 1, name, 0, 0, 0, 0, 0, 0)
         bpfmap.insert(self._maps["zs_pools"], _key(pool.address), value)
 
     def watch_programs(
-        self, program_fds: Mapping[str, int], counted_by: Mapping[str, tuple[str, ...]]
+        self, program_fds: Mapping[str, int], counted_by: Mapping[str, Mapping[str, int]]
     ) -> None:
         """Count the runs that the kernel skips of these programs (``function/moment``).
 
-        ``counted_by`` names the functions whose programs only count, and what.
+        ``counted_by`` names the functions whose programs only count, and what: counters, each
+        with the number of runs that tell each count, of which the kernel must skip all to hide it.
         """
         self._programs = program_fds
         self._counted_by = counted_by
@@ -146,10 +147,10 @@ class CounterSource:
             missed_runs=sum(missed.values()) - sum(counting.values()),
             missed_counting_runs=sum(counting.values()),
             missed_counts={
-                counter: count
+                counter: count // tellings
                 for function, count in counting.items()
-                for counter in self._counted_by[function]
-                if count
+                for counter, tellings in self._counted_by[function].items()
+                if count >= tellings
             },
             untracked_pools=sum(not entry.serial for entry in entries),
             pools=tuple(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import mmap
 import threading
+import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -25,6 +27,8 @@ _DISCARDED = np.uint64(1 << 30)
 _WHOLE = np.uint64(RECORD_BYTES)
 
 RECORDS_PER_READ = 1 << 18
+# Between looks at a record that is not committed yet.
+_PAUSE_S = 0.0005
 # 16 KiB of slots.
 _BLOCK_RECORDS = 256
 
@@ -69,6 +73,7 @@ class RingConsumer(Closing):
         self._slots = data.reshape(-1, _SLOT_WORDS)
         self._position = int(self._consumed[0])
         self._fence = threading.Lock()
+        self._held_back = False
 
     def fileno(self) -> int:
         """Return the descriptor that polls readable when records wait."""
@@ -78,6 +83,30 @@ class RingConsumer(Closing):
     def pending_bytes(self) -> int:
         """Bytes reserved by producers and not consumed, headers included."""
         return int(self._produced[0]) - self._position
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the last :meth:`batches` ended in front of a record that was not committed."""
+        return self._held_back
+
+    def batches(self, patience_s: float = 0.0) -> Iterator[Words]:
+        """Read until all that was reserved before this call is consumed, and perhaps more.
+
+        Yields what :meth:`read` returns. A record that is reserved and not committed holds back
+        all behind it, committed or not: for as long as its CPU is stopped, if that is a virtual
+        one. For such records this waits ``patience_s`` in all.
+        """
+        target, end_s = int(self._produced[0]), time.monotonic() + patience_s
+        self._held_back = False
+        while self._position < target:
+            words = self.read()
+            if words is not None:
+                yield words
+            elif time.monotonic() >= end_s:
+                self._held_back = True
+                return
+            else:
+                time.sleep(_PAUSE_S)
 
     def read(self, max_records: int = RECORDS_PER_READ) -> Words | None:
         """Copy out what is committed up to the ring's end, at most ``max_records``; free its place.

@@ -231,8 +231,25 @@ def _busy_class(
     if len(counted) < 2:
         return BusyClass(index, reason, shadow, kernel, standing)
     allocs, frees = (end - begin for begin, end in counted)
-    lowest, highest = max(shadow - frees, 0), shadow + allocs
+    ahead = _counted_ahead(frozen, last, index)
+    lowest, highest = max(shadow - frees - max(-ahead, 0), 0), shadow + allocs + max(ahead, 0)
     return BusyClass(index, reason, shadow, kernel, standing, lowest, highest)
+
+
+def _counted_ahead(frozen: ClassTable, last: ClassTable, index: int) -> int:
+    """Return how many objects of a class were counted, net, but not told when it was frozen.
+
+    An operation is counted before it is told. A CPU that stops between the two, as a virtual one
+    may, lets the model be behind its counters; what came until ``last`` and was not counted since
+    shows it.
+    """
+
+    def uncounted(table: ClassTable) -> int:
+        if table.allocs is None or table.frees is None:
+            return 0
+        return _of_class(table, table.objects - table.allocs + table.frees, index)
+
+    return uncounted(last) - uncounted(frozen)
 
 
 def _by_class(table: ClassTable, column: Any) -> dict[int, int]:

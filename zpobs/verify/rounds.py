@@ -21,7 +21,15 @@ _PAUSE_S, _PAUSE_MAX_S = 0.05, 0.5
 
 
 class Source(Protocol):
-    """What verification needs of a session."""
+    """What verification needs of a session.
+
+    ``zswap_lags``: see :func:`zpobs.kernel.layout.zswap_lags`.
+    """
+
+    @property
+    def zswap_lags(self) -> bool:
+        """Whether zswap notices only when it is used again what compaction freed."""
+        ...
 
     def wait(self, deadline_s: float, watch: Sequence[int] = ()) -> bool:
         """Feed the model until a monotonic time or until a descriptor is readable."""
@@ -201,6 +209,7 @@ class Verifier:
                 last.readings,
                 resting=last.resting,
                 whole=self._pool is None,
+                zswap_lags=self._source.zswap_lags,
             ),
             missing=last.kernel.missing,
             invariants=self._check() if self._invariants else None,
