@@ -6,8 +6,8 @@
  * Everything follows from the seed: which operation comes next, which page it hits and what is
  * written there. The program knows at any time which page is stored and whether it is filled with
  * one repeated word, so that its final report says how many objects a zram device must have
- * allocated, freed and kept. The device has to be empty when it begins. Of memory the kernel
- * decides what goes to swap and when, so there the report tells only what was done.
+ * allocated, freed and kept. The pages that it uses have to be empty when it begins. Of memory the
+ * kernel decides what goes to swap and when, so there the report tells only what was done.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,7 +29,7 @@
 
 enum { EXIT_USAGE = 2, MAX_KINDS = 64, MIX_WEIGHTS = 5, NS_PER_S = 1000000000 };
 
-enum fill { FILL_ZERO, FILL_SAME, FILL_TEXT, FILL_PART, FILL_MIXED, FILL_RANDOM };
+enum fill { FILL_ZERO, FILL_SAME, FILL_TEXT, FILL_PART, FILL_MIXED, FILL_ANY, FILL_RANDOM };
 
 /* One entry of --kinds. */
 struct kind {
@@ -47,6 +47,7 @@ struct page {
 
 struct options {
 	const char *device;
+	uint64_t first;
 	uint64_t pages;
 	uint64_t operations;
 	uint64_t seed;
@@ -154,12 +155,26 @@ static void fill_text(unsigned char *page, uint64_t *state)
 }
 
 /* Random bytes first and one repeated byte after them, which compresses to nearly nothing. */
-static void fill_part(unsigned char *page, unsigned int percent, uint64_t *state)
+static void fill_part(unsigned char *page, size_t length, uint64_t *state)
 {
-	size_t length = page_size * percent / 100;
-
 	memset(page, (int)(1 + below(state, 255)), page_size);
 	fill_random(page, length, state);
+}
+
+/*
+ * Zeros, with random bytes in two stretches and one odd byte: of any length, so that any size class
+ * can be hit. Two, since LZO sees where one ends the less exactly the longer it was.
+ */
+static void fill_any(unsigned char *page, uint64_t *state)
+{
+	size_t limit = below(state, 2) ? (size_t)64 << below(state, 6) : page_size;
+	size_t length = below(state, limit), first = below(state, length + 1);
+
+	memset(page, 0, page_size);
+	fill_random(page, first, state);
+	fill_random(page + page_size / 2,
+		    (length - first) < page_size / 2 ? length - first : page_size / 2, state);
+	page[page_size - 1] ^= 0x55;
 }
 
 /* The contents follow from the seed, the page and the operation, so that they can be had again. */
@@ -182,15 +197,24 @@ static void generate(unsigned char *page, uint32_t number, uint64_t serial, unsi
 		fill_text(page, &state);
 		break;
 	case FILL_PART:
-		fill_part(page, opt.kinds[kind].percent, &state);
+		fill_part(page, page_size * opt.kinds[kind].percent / 100, &state);
 		break;
 	case FILL_MIXED:
-		fill_part(page, 1 + (unsigned int)below(&state, 99), &state);
+		fill_part(page, page_size * (1 + below(&state, 99)) / 100, &state);
+		break;
+	case FILL_ANY:
+		fill_any(page, &state);
 		break;
 	case FILL_RANDOM:
 		fill_random(page, page_size, &state);
 		break;
 	}
+}
+
+/* Where a page lies on the device. */
+static off_t place_of(uint32_t number)
+{
+	return (off_t)((opt.first + number) * page_size);
 }
 
 static void store(uint32_t number)
@@ -201,7 +225,7 @@ static void store(uint32_t number)
 		memcpy(memory + number * page_size, buffer, page_size);
 		return;
 	}
-	done = pwrite(device, buffer, page_size, (off_t)(number * (uint64_t)page_size));
+	done = pwrite(device, buffer, page_size, place_of(number));
 	if (done < 0)
 		die_errno("cannot write a page");
 	if ((size_t)done != page_size)
@@ -210,9 +234,9 @@ static void store(uint32_t number)
 
 static void drop(uint32_t number)
 {
-	uint64_t range[2] = {number * (uint64_t)page_size, page_size};
+	uint64_t range[2] = {(uint64_t)place_of(number), page_size};
 
-	if (memory ? madvise(memory + range[0], page_size, MADV_DONTNEED)
+	if (memory ? madvise(memory + number * page_size, page_size, MADV_DONTNEED)
 		   : ioctl(device, BLKDISCARD, range))
 		die_errno("cannot discard a page");
 }
@@ -226,7 +250,7 @@ static void check(uint32_t number)
 	char about[64];
 
 	if (!memory)
-		done = pread(device, buffer, page_size, (off_t)(number * (uint64_t)page_size));
+		done = pread(device, buffer, page_size, place_of(number));
 	if (done < 0)
 		die_errno("cannot read a page back");
 	if (page->serial)
@@ -417,7 +441,8 @@ static void usage(FILE *stream)
 	fputs("usage: churn {--device DEVICE | --memory} --pages N --operations N [options]\n"
 	      "  --device DEVICE   an empty block device, such as /dev/zram0\n"
 	      "  --memory          memory of this process instead, which the kernel may swap out\n"
-	      "  --pages N         use the first N pages of it\n"
+	      "  --pages N         use N pages of it\n"
+	      "  --first N         of a device: beginning with page N; default 0\n"
 	      "  --operations N    how many operations to do\n"
 	      "  --seed S          default 1; the same seed does the same again\n"
 	      "  --mix W:O:D[:M[:R]]\n"
@@ -425,7 +450,8 @@ static void usage(FILE *stream)
 	      "                    is not stored, and read; default 50:30:20:0:0\n"
 	      "  --kinds LIST      contents, KIND[:WEIGHT],...: zero, same (one word repeated),\n"
 	      "                    text, r1 to r99 (so many percent of random bytes), mixed (r1\n"
-	      "                    to r99 at random), random; default zero:5,same:5,text:20,\n"
+	      "                    to r99 at random), any (any number of random bytes, small\n"
+	      "                    ones more often), random; default zero:5,same:5,text:20,\n"
 	      "                    mixed:60,random:10\n"
 	      "  --rate N          at most N operations a second; default 0, full speed\n"
 	      "  --verify          read everything back in the end and compare\n"
@@ -469,8 +495,8 @@ static void parse_mix(char *text)
 static void parse_kind(char *word, struct kind *kind)
 {
 	static const char *const names[] = {
-		[FILL_ZERO] = "zero",	[FILL_SAME] = "same",	  [FILL_TEXT] = "text",
-		[FILL_MIXED] = "mixed", [FILL_RANDOM] = "random",
+		[FILL_ZERO] = "zero",	[FILL_SAME] = "same", [FILL_TEXT] = "text",
+		[FILL_MIXED] = "mixed", [FILL_ANY] = "any",   [FILL_RANDOM] = "random",
 	};
 	char *name = strsep(&word, ":");
 	uint64_t number = word ? number_of(word, "--kinds") : 1;
@@ -506,19 +532,13 @@ static void parse_kinds(char *text)
 }
 
 static const struct option known[] = {
-	{"device", required_argument, NULL, 'd'},
-	{"pages", required_argument, NULL, 'p'},
-	{"operations", required_argument, NULL, 'o'},
-	{"seed", required_argument, NULL, 's'},
-	{"mix", required_argument, NULL, 'm'},
-	{"kinds", required_argument, NULL, 'k'},
-	{"rate", required_argument, NULL, 'r'},
-	{"memory", no_argument, NULL, 'a'},
-	{"hold", no_argument, NULL, 'l'},
-	{"verify", no_argument, NULL, 'v'},
-	{"json", no_argument, NULL, 'j'},
-	{"help", no_argument, NULL, 'h'},
-	{NULL, 0, NULL, 0},
+	{"device", required_argument, NULL, 'd'}, {"pages", required_argument, NULL, 'p'},
+	{"first", required_argument, NULL, 'f'},  {"operations", required_argument, NULL, 'o'},
+	{"seed", required_argument, NULL, 's'},	  {"mix", required_argument, NULL, 'm'},
+	{"kinds", required_argument, NULL, 'k'},  {"rate", required_argument, NULL, 'r'},
+	{"memory", no_argument, NULL, 'a'},	  {"hold", no_argument, NULL, 'l'},
+	{"verify", no_argument, NULL, 'v'},	  {"json", no_argument, NULL, 'j'},
+	{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
 };
 
 static void parse_options(int argc, char **argv)
@@ -532,6 +552,9 @@ static void parse_options(int argc, char **argv)
 			break;
 		case 'p':
 			opt.pages = number_of(optarg, "--pages");
+			break;
+		case 'f':
+			opt.first = number_of(optarg, "--first");
 			break;
 		case 'o':
 			opt.operations = number_of(optarg, "--operations");
@@ -589,7 +612,7 @@ static void open_device(void)
 		die(EXIT_FAILURE, opt.device, "not a block device");
 	if (ioctl(device, BLKGETSIZE64, &size) < 0)
 		die_errno(opt.device);
-	if (size / page_size < opt.pages)
+	if (size / page_size < opt.first || size / page_size - opt.first < opt.pages)
 		die(EXIT_FAILURE, opt.device, "has not so many pages");
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.witness import KernelPool
 from lab.workload import PAGE_BYTES
-from lab.zswap import ZswapFigures
+from lab.zswap import ZswapFigures, reckons_at_once
 
 Json = dict[str, Any]
 
@@ -89,32 +89,69 @@ def compare_state(pool: Json, mm_stat: Sequence[int], kernel: KernelPool) -> lis
     ]
 
 
-def compare_zswap(pool: Json, figures: ZswapFigures, kernel: KernelPool) -> list[Check]:
-    """Hold the one pool in use by zswap, watched since its creation, against zswap's own figures.
+def compare_zswap(
+    pools: Sequence[Json], figures: ZswapFigures, kernel: Sequence[KernelPool]
+) -> list[Check]:
+    """Hold zswap's pools, all watched since their creation, against zswap's own figures.
 
-    ``figures`` are those at rest, and of what happened since before the pool was made.
+    ``figures`` are those at rest, and of what happened since before the first pool was made.
     """
-    counters = pool["counters"]
     freed = figures.stores - figures.debug_stored
-    # A page that comes back, to the process or on its way to the device, leaves the pool.
+    # A page that comes back, to the process or on its way to the device, leaves its pool.
     known = figures.loads + figures.writebacks
-    return [
-        *_compare_counting(pool),
-        equal("allocations", counters["allocs"], figures.stores, "zswpout of vmstat"),
-        equal("frees", counters["frees"], freed, "zswpout - stored_pages of debugfs"),
-        at_least("frees", counters["frees"], known, "zswpin + zswpwb of vmstat"),
-        equal("failures", counters["failures"], figures.failures, "reject_alloc_fail of debugfs"),
-        equal("objects", pool["objects"], figures.debug_stored, "stored_pages of debugfs"),
-        equal("objects", pool["objects"], figures.stored, "Zswapped of meminfo"),
-        equal("bytes", pool["pages"] * PAGE_BYTES, figures.pool_bytes, "Zswap of meminfo"),
-        equal(
-            "pages freed by compaction",
-            counters["pages_freed"],
-            kernel.pages_compacted,
-            "struct zs_pool",
-        ),
-        *_compare_memory(pool, kernel),
+    summed = [
+        equal("allocations", _sum(pools, "allocs"), figures.stores, "zswpout of vmstat"),
+        equal("frees", _sum(pools, "frees"), freed, "zswpout - stored_pages of debugfs"),
+        at_least("frees", _sum(pools, "frees"), known, "zswpin + zswpwb of vmstat"),
+        equal("failures", _sum(pools, "failures"), figures.failures, "reject_alloc_fail"),
     ]
+    checks = [*about("zswap", summed), *compare_zswap_state(pools, figures, kernel)]
+    for pool in pools:
+        theirs = {each.name: each.pages_compacted for each in kernel}.get(pool["name"])
+        counted = equal(
+            "pages freed by compaction", pool["counters"]["pages_freed"], theirs, "struct zs_pool"
+        )
+        checks += about(pool["name"], [*_compare_counting(pool), counted])
+    return checks
+
+
+def _compare_zswap_bytes(ours: int, figures: ZswapFigures, kernel: Sequence[KernelPool]) -> Check:
+    source = "Zswap of meminfo"
+    if reckons_at_once():
+        return equal("bytes", ours, figures.pool_bytes, source)
+    compacted = sum(each.pages_compacted for each in kernel) * PAGE_BYTES
+    passed = figures.pool_bytes - compacted <= ours <= figures.pool_bytes
+    witness = f"{figures.pool_bytes}, less at most {compacted} compacted since zswap was used"
+    return Check("bytes", ours, witness, source, passed)
+
+
+def compare_zswap_state(
+    pools: Sequence[Json], figures: ZswapFigures, kernel: Sequence[KernelPool]
+) -> list[Check]:
+    """Hold the state of all of zswap's pools at rest against its figures and kernel memory."""
+    objects = sum(pool["objects"] for pool in pools)
+    pages = sum(pool["pages"] for pool in pools)
+    ours, theirs = (
+        sorted(names) for names in ([p["name"] for p in pools], [k.name for k in kernel])
+    )
+    checks = about(
+        "zswap",
+        [
+            equal("pools", ours, theirs, "the kernel's list"),
+            equal("objects", objects, figures.debug_stored, "stored_pages of debugfs"),
+            equal("objects", objects, figures.stored, "Zswapped of meminfo"),
+            _compare_zswap_bytes(pages * PAGE_BYTES, figures, kernel),
+        ],
+    )
+    by_name = {pool["name"]: pool for pool in pools}
+    for each in kernel:
+        if each.name in by_name:
+            checks += about(each.name, _compare_memory(by_name[each.name], each))
+    return checks
+
+
+def _sum(pools: Sequence[Json], counter: str) -> int:
+    return sum(pool["counters"][counter] or 0 for pool in pools)
 
 
 def _compare_counting(pool: Json) -> list[Check]:

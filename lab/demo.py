@@ -28,6 +28,7 @@ from lab.comparison import (
     pool_named,
     report,
 )
+from lab.story import Story
 from lab.watcher import Top, WatcherEndedError
 from lab.witness import KernelPool, Witness
 from lab.workload import Churn, ZramDevice, free_movable_memory, move_pages
@@ -37,37 +38,6 @@ _MIGRATION_TRIES = 3
 # A pool of zswap is destroyed by a worker, some time after it was given up.
 _GONE_FRAMES = 5
 _LOG = Path("/tmp/zpobs-demo.jsonl")
-
-
-class Story:
-    """Tells each step on standard error, so that it never lies between the lines of a frame.
-
-    On a terminal the live view has the whole screen: there the steps are kept until it is over.
-    """
-
-    def __init__(self) -> None:
-        self._kept: list[str] | None = None
-        self._begin_s = time.monotonic()
-
-    def hold(self) -> None:
-        """Keep what is said from now on."""
-        self._kept = []
-
-    def release(self) -> None:
-        """Tell what was kept; what is said from now on is told at once."""
-        for line in self._kept or []:
-            sys.stderr.write(line)
-        sys.stderr.flush()
-        self._kept = None
-
-    def say(self, text: str) -> None:
-        """Tell a step, and when it was taken."""
-        line = f"demo: {time.monotonic() - self._begin_s:3.0f} s: {text}\n"
-        if self._kept is None:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-        else:
-            self._kept.append(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +159,9 @@ class Demonstration:
     def _compare_zswap(
         self, frame: Json, figures: ZswapFigures, before: KernelPool, after: KernelPool
     ) -> list[Check]:
-        name = after.name
-        try:
-            pool = pool_named(frame, name)
-        except LookupError as error:
-            return [Check(f"{name} pool", str(error), name, "struct zs_pool", False)]
-        checks = [*compare_zswap(pool, figures, after), _compare_migrations(pool, before, after)]
-        return about(name, checks)
+        pools = [pool for pool in frame["pools"] if pool["owner"] == "zswap"]
+        moved = [_compare_migrations(pool, before, after) for pool in pools]
+        return [*compare_zswap(pools, figures, [after]), *about(after.name, moved)]
 
     def _take_down(self, pressure: ZswapPressure) -> Check:
         """End everything; of zswap's pools the kernel keeps a new and empty one."""
@@ -229,7 +195,7 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=2.0)
     parser.add_argument("top", nargs="*", help="further arguments of zpobs top, after --")
     options = parser.parse_args()
-    story = Story()
+    story = Story("demo")
     story.say("starting zpobs top")
     # No scan but the first, which finds no pool yet: what follows is the probes' alone.
     arguments = ["--rescan", "0"]

@@ -1,4 +1,4 @@
-"""``zpobs top`` as a child process whose frames can be awaited."""
+"""``zpobs top`` and ``zpobs verify`` as child processes whose frames and rounds can be awaited."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ FRAME_TIMEOUT_S = 60.0
 class Top:
     """A running ``zpobs top``: frames on its standard output, and with every zspage in a log."""
 
-    def __init__(self, log: Path, arguments: Sequence[str], *, interval_s: float = 1.0) -> None:
+    def __init__(
+        self, log: Path, arguments: Sequence[str], *, interval_s: float = 1.0, shown: bool = True
+    ) -> None:
         log.unlink(missing_ok=True)
         self._log = log
         self._read_to = 0
         self._last: dict[str, Any] | None = None
         command = [sys.executable, "-m", "zpobs", "top", "--zspages", "--log", str(log)]
-        self.process = subprocess.Popen([*command, "--interval", str(interval_s), *arguments])
+        self.process = subprocess.Popen(
+            [*command, "--interval", str(interval_s), *arguments],
+            stdout=None if shown else subprocess.DEVNULL,
+        )
 
     def _lines(self, offset: int = 0) -> list[bytes]:
         """Return the lines that the log holds whole from an offset on."""
@@ -89,6 +95,52 @@ class Top:
         """End it as Ctrl-C would and return its status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(FRAME_TIMEOUT_S)
+
+
+class Verify:
+    """A running ``zpobs verify --json``, live; its rounds are kept in a log."""
+
+    def __init__(self, log: Path, *arguments: str, interval_s: float = 1.0) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "zpobs", "verify", "--json"]
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [*command, "--interval", str(interval_s), *arguments], stdout=out
+            )
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return all rounds until now, the oldest first."""
+        return [json.loads(line) for line in self._log.read_text().split("\n")[:-1]]
+
+    def await_round(self, time_ns: int, timeout_s: float) -> dict[str, Any]:
+        """Return the first round whose model was frozen after a wall-clock time."""
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s:
+            if self.process.poll() is not None:
+                raise WatcherEndedError("zpobs verify ended", self.process.returncode)
+            for each in self.rounds():
+                if each["time_ns"] > time_ns:
+                    return each
+            time.sleep(0.2)
+        raise WatcherEndedError(f"no round of zpobs verify in {timeout_s:.0f} s", 1)
+
+    def stop(self) -> int:
+        """End it and return its status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(FRAME_TIMEOUT_S)
+
+
+@contextmanager
+def paused(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Stop a process meanwhile, wherever it is."""
+    process.send_signal(signal.SIGSTOP)
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 class WatcherEndedError(Exception):

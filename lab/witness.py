@@ -22,6 +22,7 @@ _PT_LOAD = 1
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _MAGIC = 0x58
+_BTF = Path("/sys/kernel/btf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,18 @@ class KcoreMemory(MemoryPages):
 
 
 class Witness:
-    """Walks pools of the running kernel; needs root, and a kernel with struct zpdesc."""
+    """Walks pools of the running kernel; needs root, and zsmalloc there if it is a module."""
 
     def __init__(self) -> None:
-        self._btf = Btf.read(Path("/sys/kernel/btf/vmlinux"))
+        kernel = Btf.read(_BTF / "vmlinux")
+        module = _BTF / "zsmalloc"
+        self._kernel_btf = kernel
+        self._btf = Btf.read(module, base=kernel) if module.exists() else kernel
+        # Where the chain of a zspage's pages begins and goes on; without struct zpdesc
+        # zsmalloc keeps the next page in the index of struct page.
+        zpdesc = ("zspage", "first_zpdesc"), ("zpdesc", "next")
+        page = ("zspage", "first_page"), ("page", "index")
+        self._first, self._next = zpdesc if self._btf.has_struct("zpdesc") else page
         self._listing = ""
         self._symbols: dict[str, int] = {}
         self._modules: dict[str, Btf] = {}
@@ -171,8 +180,7 @@ class Witness:
     def zram_pool(self, device: str) -> int:
         """Return the address of the pool of a zram device, found through the driver's own table."""
         if "zram" not in self._modules:
-            base = self._btf
-            self._modules["zram"] = Btf.read(Path("/sys/kernel/btf/zram"), base=base)
+            self._modules["zram"] = Btf.read(_BTF / "zram", base=self._kernel_btf)
         mem_pool = self._modules["zram"].place("zram", "mem_pool")
         if not mem_pool:
             raise LookupError("no zram.mem_pool in BTF")
@@ -186,17 +194,33 @@ class Witness:
             return memory.u64(zram + mem_pool.offset)
 
     def zswap_pools(self) -> list[int]:
-        """Return the addresses of zswap's pools, that which is stored to now first."""
+        """Return the addresses of zswap's pools, that which is stored to now first.
+
+        Up to 6.17 a struct zpool stands between (mm/zpool.c), which zsmalloc need not be behind;
+        those that others are behind are left out.
+        """
         head = self._symbol("zswap_pools")
         node_at = self._offset("zswap_pool", "list")
-        pool_at = self._offset("zswap_pool", "zs_pool")
+        direct = self._btf.place("zswap_pool", "zs_pool")
         found = []
         with self.memory() as memory:
             node = memory.u64(head)
             while node != head:
-                found.append(memory.u64(node - node_at + pool_at))
+                pool = node - node_at
+                if direct:
+                    found.append(memory.u64(pool + direct.offset))
+                else:
+                    zpool = memory.u64(pool + self._offset("zswap_pool", "zpool"))
+                    found += self._behind_zpool(memory, zpool)
                 node = memory.u64(node)
         return found
+
+    def _behind_zpool(self, memory: MemoryPages, zpool: int) -> list[int]:
+        driver = memory.u64(zpool + self._offset("zpool", "driver"))
+        name_at = memory.u64(driver + self._offset("zpool_driver", "type"))
+        if memory.read(name_at, 9) != b"zsmalloc\0":
+            return []
+        return [memory.u64(zpool + self._offset("zpool", "pool"))]
 
     def _xarray_entry(self, memory: MemoryPages, entry: int, index: int) -> int:
         """Return what an xarray holds at an index (include/linux/xarray.h: xa_is_node)."""
@@ -272,11 +296,11 @@ class Witness:
             raise LookupError(f"no zspage at {zspage:#x}: the pool is not at rest")
         vmemmap = self.vmemmap(memory)
         page_bytes = self._btf.size("page") or 64
-        zpdesc = memory.u64(zspage + self._offset("zspage", "first_zpdesc"))
+        descriptor = memory.u64(zspage + self._offset(*self._first))
         pfns = []
         for _ in range(pages):
-            pfns.append((zpdesc - vmemmap) // page_bytes)
-            zpdesc = memory.u64(zpdesc + self._offset("zpdesc", "next"))
+            pfns.append((descriptor - vmemmap) // page_bytes)
+            descriptor = memory.u64(descriptor + self._offset(*self._next))
         return KernelZspage(
             address=zspage,
             class_index=self._bits(word, "class"),

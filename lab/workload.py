@@ -7,10 +7,11 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lab.watcher import paused
 from lab.witness import KernelPool
 
 PAGE_BYTES = 4096
@@ -24,19 +25,33 @@ _MIGRATION_BLOCKS = 3
 _OFFLINE_S = 6.0
 
 
-class ZramDevice:
-    """A zram device of our own, removed by :meth:`remove`."""
+def load_zsmalloc() -> None:
+    """Have the zram driver there, and so zsmalloc, which are modules on some kernels."""
+    if not _ZRAM_CONTROL.exists():
+        subprocess.run(["modprobe", "zram", "num_devices=0"], check=True)
 
-    def __init__(self, disksize: str) -> None:
-        if not _ZRAM_CONTROL.exists():
-            subprocess.run(["modprobe", "zram", "num_devices=0"], check=True)
+
+class ZramDevice:
+    """A zram device of our own, removed by :meth:`remove`.
+
+    It compresses with the first of ``algorithms`` that the kernel has, or as the kernel likes.
+    """
+
+    def __init__(self, disksize: str, *, algorithms: Sequence[str] = ()) -> None:
+        load_zsmalloc()
         number = (_ZRAM_CONTROL / "hot_add").read_text().strip()
         self.name = f"zram{number}"
         self._sysfs = Path("/sys/block") / self.name
+        self._algorithms = algorithms
         self.set_up(disksize)
 
     def set_up(self, disksize: str) -> None:
         """Give the device its size; the driver creates a pool."""
+        algorithm = self._sysfs / "comp_algorithm"
+        known = algorithm.read_text().replace("[", "").replace("]", "").split()
+        # A reset takes the choice back.
+        for name in [name for name in self._algorithms if name in known][:1]:
+            algorithm.write_text(name)
         (self._sysfs / "disksize").write_text(disksize)
 
     def compact(self) -> None:
@@ -67,35 +82,34 @@ class Churn:
         operations: int,
         seed: int,
         pages: int = 12_000,
+        first: int = 0,
         mix: str = "48:12:40",
         kinds: str | None = None,
         rate: int = 0,
     ) -> None:
         command = ["churn", "--device", f"/dev/{device.name}", "--pages", str(pages), "--json"]
         command += ["--operations", str(operations), "--seed", str(seed), "--mix", mix]
-        command += ["--rate", str(rate), *(["--kinds", kinds] if kinds else [])]
+        command += ["--first", str(first), "--rate", str(rate)]
+        command += ["--kinds", kinds] if kinds else []
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def running(self) -> bool:
         """Tell whether operations are still being made."""
         return self._process.poll() is None
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[None]:
         """Stop it between two operations meanwhile."""
-        self._process.send_signal(signal.SIGSTOP)
-        stat = Path(f"/proc/{self._process.pid}/stat")
-        while stat.read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.01)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return paused(self._process)
+
+    def stop(self) -> dict[str, int]:
+        """End it after the operation that it is at; return the same as :meth:`finish`."""
+        self._process.terminate()
+        return self.finish()
 
     def finish(self) -> dict[str, int]:
         """Wait for the end; return counts by name: zs_malloc, zs_free, live_objects and more."""
         out, _ = self._process.communicate()
-        if self._process.returncode:
+        if self._process.returncode not in (0, 128 + signal.SIGTERM):
             raise RuntimeError(f"churn ended with status {self._process.returncode}")
         made: dict[str, int] = json.loads(out)
         return made

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ _MODULE = Path("/sys/module/zswap/parameters")
 _DEBUG = Path("/sys/kernel/debug/zswap")
 _GROUPS = Path("/sys/fs/cgroup")
 _SWAP = "/dev/ram0"
+# What stands in the way of comparing zswap's figures with a pool's, where it can be turned off.
+_SETTINGS = {"zpool": "zsmalloc", "same_filled_pages_enabled": "N"}
 # Whichever is not in use makes a new pool.
 _COMPRESSORS = ("lzo", "lz4")
 _GROUP_GONE_S = 20.0
@@ -37,7 +40,8 @@ class ZswapFigures:
     ``pool_bytes`` and ``stored`` come from /proc/meminfo, ``stores``, ``loads`` and
     ``writebacks`` (pages) from /proc/vmstat, ``debug_stored`` and ``failures``
     (pages that zsmalloc had no room for) from zswap's files in debugfs. With one
-    operation on the way these do not belong together.
+    operation on the way these do not belong together. Where vmstat does not count
+    ``writebacks`` there are none: zsmalloc could not give anything back.
     """
 
     pool_bytes: int
@@ -59,6 +63,17 @@ class ZswapFigures:
         )
 
 
+def writes_back() -> bool:
+    """Tell whether this kernel's zswap can write pages of zsmalloc back to the swap device."""
+    return "zswpwb" in _table(Path("/proc/vmstat"))
+
+
+@cache
+def reckons_at_once() -> bool:
+    """Tell whether meminfo's Zswap is as of now, or else as of when zswap was last used."""
+    return " zswap_total_pages" in Path("/proc/kallsyms").read_text()
+
+
 def zswap_figures() -> ZswapFigures:
     """Read zswap's figures as they are now."""
     memory = _table(Path("/proc/meminfo"))
@@ -69,7 +84,7 @@ def zswap_figures() -> ZswapFigures:
         debug_stored=_debug("stored_pages"),
         stores=events["zswpout"],
         loads=events["zswpin"],
-        writebacks=events["zswpwb"],
+        writebacks=events.get("zswpwb", 0),
         failures=_debug("reject_alloc_fail"),
     )
 
@@ -84,6 +99,13 @@ def _table(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in lines}
 
 
+def put_zsmalloc_behind_zswap() -> None:
+    """Have zswap store in zsmalloc, every page, where it has a choice: before its pool is made."""
+    for name, value in _SETTINGS.items():
+        if (_MODULE / name).exists():
+            (_MODULE / name).write_text(value)
+
+
 class Zswap:
     """zswap in front of a swap device that is a RAM disk, so in no zsmalloc pool itself."""
 
@@ -94,8 +116,10 @@ class Zswap:
         subprocess.run(["swapon", _SWAP], check=True)
         (_GROUPS / "cgroup.subtree_control").write_text("+memory")
         (_MODULE / "max_pool_percent").write_text("50")
+        put_zsmalloc_behind_zswap()
         self.new_pool()
         (_MODULE / "enabled").write_text("Y")
+        self._on = True
 
     def new_pool(self) -> None:
         """Take another compressor: what is stored from now on goes to a new pool.
@@ -107,9 +131,15 @@ class Zswap:
         (_MODULE / "compressor").write_text(other)
 
     def close(self) -> None:
-        """Turn zswap off and take the swap device away; the pools stay."""
-        (_MODULE / "enabled").write_text("N")
-        subprocess.run(["swapoff", _SWAP], check=True)
+        """Turn zswap off and take the swap device away; the pools stay, with nothing in them.
+
+        Until then some kernels keep pages in zswap whose swap slots were freed, a few for each
+        processor, so as to free many slots at once.
+        """
+        if self._on:
+            self._on = False
+            (_MODULE / "enabled").write_text("N")
+            subprocess.run(["swapoff", _SWAP], check=True)
 
 
 class ZswapPressure:
