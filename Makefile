@@ -16,6 +16,9 @@ DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-for
 	shellcheck tmux groff man-db zsh fish
 
 KERNEL ?= newest
+CPUS ?= 2
+MEMORY ?= 2G
+TIMEOUT ?= 7200
 C_FILES = $(wildcard bpf/*.c bpf/*.h tests/*/*.c lab/*.c)
 
 .PHONY: help
@@ -65,6 +68,19 @@ bench: setup ## Speed of start, scan, ring, model and view, each beside what it 
 .PHONY: man
 man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1
 	@$(PYTHON) -m zpobs.man_build build/man
+
+.PHONY: churn
+churn: setup ## Churn with known truth (KERNEL=6.12 CPUS=4 MEMORY=1G CHURN="--seed 7 --mix 50:20:20:5:5")
+	@$(PYTHON) -m lab run --kernel $(KERNEL) --cpus $(CPUS) --memory $(MEMORY) \
+		--append movablecore=512M --timeout $(TIMEOUT) -- python3 -m lab.trial $(CHURN)
+
+.PHONY: matrix
+matrix: setup ## The kernel tests on every kernel, with each loader and form (hours; MATRIX=--resume)
+	$(PYTHON) -m lab.matrix $(MATRIX)
+
+.PHONY: support
+support: setup ## docs/kernel-support.md from the results of make matrix
+	$(PYTHON) -m lab.support
 
 .PHONY: kernels
 kernels: setup ## List the kernels that the lab can boot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from lab.archive import Archive, newest_of_series
+from lab.features import LACKING_VARIABLE, may_lack
 from lab.host import EXIT_HOST, HostError, Interrupted, LabError, Progress, cache_folder
 from lab.image import Builder
 from lab.vm import GuestLost, Machine, run_guest
@@ -73,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--append", default="", metavar="WORDS", help="further words for the kernel's command line"
     )
+    run.add_argument(
+        "--console", type=Path, metavar="FILE", help="keep what the kernel printed in FILE"
+    )
     run.add_argument("command", nargs="+", metavar="COMMAND")
     return parser
 
@@ -114,6 +119,8 @@ def _run(arguments: argparse.Namespace) -> int:
         cpus=arguments.cpus,
         share=arguments.share,
         append=arguments.append,
+        console=arguments.console,
+        environment={LACKING_VARIABLE: json.dumps(may_lack(archive.kernel(images.release)))},
     )
 
     def started(seconds: float) -> None:

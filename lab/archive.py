@@ -203,6 +203,11 @@ class Archive:
                 return cached[1]
         return kernels
 
+    def kernel(self, release: str) -> Kernel:
+        """Return the kernel of a release, without packages if the archive has it no more."""
+        found = [kernel for kernel in self.kernels() if kernel.release == release]
+        return found[0] if found else Kernel(release)
+
     def age(self) -> float:
         """Return how many seconds ago the list of kernels was read."""
         cached = self._read()

@@ -1,8 +1,8 @@
 """One guest: QEMU with its channels, from the first instruction to the command's status.
 
 The command's stdout, its stderr, its terminal and the lab's own control lines each have a virtio
-port that ends in a socket pair, so nothing is ever told from the text of the console; the console
-is only quoted when a guest is lost.
+port that ends in a socket pair, so the end of a command is never told from the text of the console.
+That is quoted when a guest is lost, and searched for what the kernel complained of.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import selectors
+import shutil
 import socket
 import stat
 import struct
@@ -19,11 +20,19 @@ import subprocess
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.host import EXIT_GUEST_LOST, LabError, die_with_parent, end_group, need
+from lab.console import LOST_BOOT, console_rows, excused, kernel_warnings
+from lab.host import (
+    EXIT_GUEST_LOST,
+    EXIT_KERNEL_WARNED,
+    LabError,
+    die_with_parent,
+    end_group,
+    need,
+)
 from lab.image import HERE, Images, cpio
 
 # Emulation on a busy host is slow: only what is far out of proportion counts as hung.
@@ -32,34 +41,55 @@ _DRAIN = 0.2
 _KEPT_LOGS = 20
 _QUOTED_LINES = 12
 _CHUNK = 1 << 16
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Without AVX: QEMU 7.2 emulates it, but a gather that meets a page being migrated ends in a
 # segmentation fault (seen in NumPy's vectorised argsort, whenever memory blocks went offline).
 _CPU = "max,la57=off,avx=off,avx2=off,fma=off,f16c=off"
 # Boots that are tried until the command runs.
 _BOOTS = 3
-_KERNEL_ARGUMENTS = (
+# Each with its reason in docs/lab.md.
+KERNEL_ARGUMENTS = (
     "console=ttyS0 panic=-1 oops=panic loglevel=7 printk.time=1"
-    " tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog"
+    " tsc=reliable no_timer_check mitigations=off cryptomgr.notests"
     " random.trust_cpu=on apparmor=0 audit=0 rcupdate.rcu_expedited=1"
+    " watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 )
 
 
 class GuestLost(LabError):  # noqa: N818 - it tells what became of the guest
-    """The guest ended, or stopped answering, without the command's status."""
+    """The guest ended, or stopped answering, without the command's status.
+
+    ``console`` is the text of its console.
+    """
 
     status = EXIT_GUEST_LOST
+
+    def __init__(self, what: str, console: str) -> None:
+        super().__init__(what)
+        self.console = console
+
+
+class KernelWarned(LabError):  # noqa: N818 - it tells what the kernel did
+    """The command ended, but the guest's kernel told of something wrong meanwhile."""
+
+    status = EXIT_KERNEL_WARNED
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a guest is made of besides its images."""
+    """What a guest is made of besides its images.
+
+    ``console`` is a file to keep its console in, those of boots that were lost first.
+
+    ``environment`` are further variables for the command.
+    """
 
     checkout: Path
     memory: str = "2G"
     cpus: int = 2
     share: Path | None = None
     append: str = ""
+    console: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,11 +113,13 @@ def run_guest(
 ) -> int:
     """Boot a guest, run the command in it, relay its output, and return its status.
 
-    Raises GuestLost when there is no status to return. `started` is called with the seconds the
-    boot took when the command is about to run, `again` when a guest died before that and another
-    is booted: QEMU 7.2 with several emulated CPUs can run a breakpoint that the kernel has just
-    patched away, which panics about one boot in thirty.
+    Raises GuestLost when there is no status to return, KernelWarned when there is one but the
+    console shows that something is wrong with the kernel. `started` is called with the seconds the
+    boot took when the command is about to run, `again` when a guest died before that of the
+    emulator's known fault, see :func:`lab.console.excused`, and another is booted.
     """
+    if machine.console is not None:
+        machine.console.write_bytes(b"")
     for left in reversed(range(_BOOTS)):
         running: list[float] = []
 
@@ -106,8 +138,11 @@ def run_guest(
                 started=began,
             )
         except GuestLost as lost:
-            if running or not left:
+            if running or not left or not excused(lost.console):
                 raise
+            if machine.console is not None:
+                with machine.console.open("a") as kept:
+                    kept.write(f"\n{LOST_BOOT}\n")
             again(lost)
     raise AssertionError("the last boot returns or raises")
 
@@ -126,13 +161,23 @@ def _run_once(
     _prune(logs)
     log = logs / f"{images.release}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     size = _window_size() if terminal else (24, 80)
-    with contextlib.ExitStack() as stack:
-        guest = stack.enter_context(
-            _started_guest(images, machine, command, log, size if terminal else None)
-        )
-        if terminal:
-            stack.enter_context(_raw_terminal())
-        status = _Relay(guest, timeout, started).run()
+    try:
+        with contextlib.ExitStack() as stack:
+            guest = stack.enter_context(
+                _started_guest(images, machine, command, log, size if terminal else None)
+            )
+            if terminal:
+                stack.enter_context(_raw_terminal())
+            status = _Relay(guest, timeout, started).run()
+    finally:
+        if machine.console is not None and log.exists():
+            with log.open("rb") as said, machine.console.open("ab") as kept:
+                shutil.copyfileobj(said, kept)
+    complaints = kernel_warnings(log.read_bytes().decode(errors="replace"))
+    if complaints:
+        what = f"the command ended with status {status}, but the kernel warned; console: {log}"
+        quoted = [f"| {row}" for row in complaints[:_QUOTED_LINES]]
+        raise KernelWarned("\n".join([what, *quoted]))
     # Of a guest that ended as it should the console is of no interest.
     log.unlink(missing_ok=True)
     return status
@@ -161,7 +206,7 @@ def _run_file(command: Sequence[str], machine: Machine, size: tuple[int, int] | 
         "USER": "root",
         "LANG": "C.UTF-8",
         "TERM": os.environ.get("TERM", "dumb") if size else "dumb",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        **machine.environment,
     }
     rows_of = [f"{name}=".encode() + _quote(os.fsencode(value)) for name, value in settings.items()]
     rows_of += [
@@ -206,7 +251,7 @@ def _arguments(
         *("-accel", "tcg,thread=multi,tb-size=512"),
         *("-m", machine.memory, "-smp", str(machine.cpus)),
         *("-kernel", str(images.vmlinuz), "-initrd", f"/proc/self/fd/{initrd}"),
-        *("-append", f"{_KERNEL_ARGUMENTS} {machine.append}".rstrip()),
+        *("-append", f"{KERNEL_ARGUMENTS} {machine.append}".rstrip()),
         *("-chardev", f"file,id=console,path={_escaped(log)}", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci,max_ports=8"),
     ]
@@ -238,13 +283,13 @@ class _Guest:
             text = self.log.read_bytes().decode(errors="replace")
         except OSError:
             text = ""
-        rows = [row.rstrip() for row in _ESCAPE.sub("", text).splitlines()]
-        rows = [row for row in rows if row]
+        rows = console_rows(text)
         # Of a panic what matters is where it begins, not the registers that follow.
         panic = [at for at, row in enumerate(rows) if "Kernel panic" in row or "BUG:" in row]
         begin = max(0, panic[0] - 2) if panic else max(0, len(rows) - _QUOTED_LINES)
         quoted = rows[begin : begin + _QUOTED_LINES]
-        return GuestLost("\n".join([f"{what}; console: {self.log}", *(f"| {r}" for r in quoted)]))
+        told = "\n".join([f"{what}; console: {self.log}", *(f"| {r}" for r in quoted)])
+        return GuestLost(told, text)
 
     def gone(self) -> GuestLost:
         """Say how a guest ended that gave no status."""

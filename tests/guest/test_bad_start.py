@@ -78,6 +78,7 @@ def test_no_root() -> None:
     assert "CAP_BPF" in line
 
 
+@pytest.mark.needs("zsmalloc built in")
 def test_probes_alone_verify_nothing() -> None:
     """Where probes attach and no address shows, top goes on, and verify says what hinders it."""
     some = "-all,+bpf,+perfmon"
@@ -131,10 +132,7 @@ def test_programs_that_are_not_compiled(tmp_path: Path) -> None:
     assert run(f"{ZPOBS} scan").returncode == 0
 
 
-@pytest.mark.skipif(
-    Path("/proc/sys/kernel/perf_event_paranoid").read_text() != "3\n",
-    reason="this kernel gives perf events to CAP_PERFMON",
-)
+@pytest.mark.needs("perf events for root alone")
 def test_kprobes_where_perf_events_are_for_root() -> None:
     """What the line says last cures it; and a process with no rights is told the one that does."""
     caps = "setpriv --reuid=65534 --clear-groups --inh-caps +{0} --ambient-caps +{0}"

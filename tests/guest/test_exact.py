@@ -141,7 +141,8 @@ def test_empty_pool(top: Top, witness: Witness) -> None:
     with devices(1) as (device,):
         made = {"zs_malloc": 0, "zs_free": 0, "live_objects": 0}
         frame = assert_equals_kernel(top, witness, {device.name: (device, made)})
-        assert len(pool_named(frame, device.name)["classes"]) == 119
+        # As many as chains of eight pages give, or of four.
+        assert len(pool_named(frame, device.name)["classes"]) in (119, 69)
 
 
 def test_same_filled_and_huge(top: Top, witness: Witness) -> None:

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,17 +52,19 @@ def test_a_late_pool_is_exact_and_a_signal_ends_with_a_last_frame(
     command = [*TOP, "--interval", "1", "--pool", device.name, "--loader", loader]
     with running_until_the_end(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout
-        first = running.stdout.readline()
-        assert first.startswith("zpobs top")
+        out = running.stdout.readline()
+        assert out.startswith("zpobs top")
         with Path(f"/dev/{device.name}").open("r+b", buffering=0) as file:
             file.write(os.urandom(4096))
-        time.sleep(20)
+        # Twice with the probes.
+        while len(re.findall(r", hooks [1-9]", out)) < 2:
+            line = running.stdout.readline()
+            assert line
+            out += line
         running.send_signal(signal.SIGTERM)
-        out = first + running.stdout.read()
+        out += running.stdout.read()
     assert running.returncode == 0
-    frames = out.split("zpobs top  ")[1:]
-    assert len(frames) >= 3
-    last = frames[-1]
+    *_, last = out.split("zpobs top  ")
     assert "exact" in last
     assert "unknown" not in last
     assert device.name in last

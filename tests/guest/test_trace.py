@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from lab.recorder import Operation, recording
 from lab.witness import KernelPool, Witness
 from lab.workload import Churn, ZramDevice
@@ -46,6 +48,7 @@ def as_data(operations: list[Operation], lists: list[list[int]]) -> str:
     return json.dumps({"operations": renamed, "lists": lists}, separators=(",", ":")) + "\n"
 
 
+@pytest.mark.needs("percent groups")
 def test_recorded_trace_replays_to_what_the_kernel_did(witness: Witness) -> None:
     """One CPU's recorded operations lead the allocator to the kernel's very lists.
 

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lab.watcher import ATTACH_TIMEOUT_S
+from lab.watcher import ATTACH_TIMEOUT_S, Verify
 from lab.witness import Witness
 from lab.workload import Churn, ZramDevice, free_movable_memory, move_pages
 
 REST_TIMEOUT_S = 60.0
-
-
-class Verify:
-    """A running ``zpobs verify --json``, live."""
-
-    def __init__(self, log: Path, *arguments: str) -> None:
-        self._log = log
-        command = [sys.executable, "-m", "zpobs", "verify", "--json", "--interval", "1"]
-        with log.open("w") as out:
-            self.process = subprocess.Popen([*command, *arguments], stdout=out)
-
-    def rounds(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._log.read_text().split("\n")[:-1]]
-
-    def await_round(self, time_ns: int, timeout_s: float) -> dict[str, Any]:
-        """Return the first round whose model was frozen after a wall-clock time."""
-        end_s = time.monotonic() + timeout_s
-        while time.monotonic() < end_s:
-            assert self.process.poll() is None
-            for each in self.rounds():
-                if each["time_ns"] > time_ns:
-                    return each
-            time.sleep(0.2)
-        raise AssertionError(f"no round within {timeout_s:.0f} s")
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
+from lab.zswap import Zswap
 from zpobs.session import scan_once
 from zpobs.waste import pool_waste
 
 SCAN = [sys.executable, "-m", "zpobs", "scan", "--json"]
-PARAMETERS = Path("/sys/module/zswap/parameters")
 GROUPS = Path("/sys/fs/cgroup")
-SWAP = "/dev/ram0"
 # Takes so many MiB of half-random pages in the group, says when it has them, and keeps them.
 HOG = """
 import os, sys, time
@@ -33,17 +32,11 @@ time.sleep(3600)
 
 
 @pytest.fixture(scope="module")
-def swap() -> Iterator[None]:
+def zswap() -> Iterator[Zswap]:
     """Turn on zswap in front of a swap device in memory."""
-    subprocess.run(["modprobe", "brd", "rd_nr=1", "rd_size=524288"], check=True)
-    subprocess.run(["mkswap", SWAP], check=True, capture_output=True)
-    subprocess.run(["swapon", SWAP], check=True)
-    (PARAMETERS / "max_pool_percent").write_text("50")
-    (PARAMETERS / "enabled").write_text("Y")
-    (GROUPS / "cgroup.subtree_control").write_text("+memory")
-    yield
-    (PARAMETERS / "enabled").write_text("N")
-    subprocess.run(["swapoff", SWAP], check=True)
+    turned_on = Zswap()
+    yield turned_on
+    turned_on.close()
 
 
 def hog(name: str, mebibytes: int) -> subprocess.Popen[str]:
@@ -86,7 +79,8 @@ def assert_equals_meminfo(pools: list[dict[str, Any]]) -> None:
     assert sum(pool["objects"] for pool in pools) * 4096 == meminfo("Zswapped")
 
 
-@pytest.mark.usefixtures("swap")
+@pytest.mark.needs("zswap entries are objects")
+@pytest.mark.usefixtures("zswap")
 def test_the_owner_tells_how_many_objects_its_only_pool_has() -> None:
     """Not how large they are: that is bounded by the size classes."""
     process = hog("only", 40)
@@ -105,14 +99,13 @@ def test_the_owner_tells_how_many_objects_its_only_pool_has() -> None:
     end(process)
 
 
-@pytest.mark.usefixtures("swap")
-def test_two_pools_at_once() -> None:
+def test_two_pools_at_once(zswap: Zswap) -> None:
     """Entries stay in the pool of the compressor that made them; a new one has its own."""
     first_hog = hog("first", 44)
     first = scan_at_rest()
     assert_equals_meminfo(first)
     assert sum(pool["objects"] for pool in first) > 4000
-    (PARAMETERS / "compressor").write_text("lz4")
+    zswap.new_pool()
     second_hog = hog("second", 36)
     both = scan_at_rest()
     assert_equals_meminfo(both)

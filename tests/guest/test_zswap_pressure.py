@@ -15,21 +15,20 @@ from lab.zswap import Zswap, ZswapPressure, zswap_at_rest, zswap_figures
 
 
 @pytest.fixture(scope="module")
-def zswap(top: Top) -> Iterator[None]:
+def zswap(top: Top) -> Iterator[Zswap]:
     """Turn on zswap, with a new pool, while the watcher looks."""
     assert top.last_frame()
     free_movable_memory()
     turned_on = Zswap()
-    yield
+    yield turned_on
     turned_on.close()
 
 
-@pytest.mark.usefixtures("zswap")
-def test_under_pressure(top: Top, witness: Witness) -> None:
+def test_under_pressure(top: Top, witness: Witness, zswap: Zswap, features: frozenset[str]) -> None:
     """Stores, loads, invalidations, pages written back and moved: by probes alone all is exact."""
     before = zswap_figures()
     pressure = ZswapPressure(
-        "pressed", pages=4_000, operations=10_000, seed=31, memory_high=6 << 20, zswap_max=3 << 20
+        "pressed", pages=4_000, operations=10_000, seed=31, memory_high=6 << 20, zswap_max=2 << 20
     )
     made = pressure.rest()
     # Everything that is still stored was read back in the end, and was what had been written.
@@ -39,14 +38,16 @@ def test_under_pressure(top: Top, witness: Witness) -> None:
     move_pages(lay)
     frame, figures = zswap_at_rest(lambda: top.frame_after(time.time_ns()))
     used = figures.since(before)
-    assert min(used.stores, used.loads, used.writebacks) > 0
+    assert min(used.stores, used.loads) > 0
+    assert (used.writebacks > 0) == ("zswap writeback" in features)
     # Neither loaded nor written back, and yet no longer there: dropped.
     assert used.stores - used.loads - used.writebacks > used.stored
     lies = witness.walk(pool)
     ours = pool_named(frame, lies.name)
-    checks = [*compare_health(frame), *compare_zswap(ours, used, lies)]
+    checks = [*compare_health(frame), *compare_zswap([ours], used, [lies])]
     assert [check for check in checks if not check.passed] == []
     assert ours["counters"]["migrations"] >= frames_that_changed(lay, lies) > 0
     pressure.end()
+    zswap.close()
     empty, figures = zswap_at_rest(lambda: top.frame_after(time.time_ns()))
     assert pool_named(empty, lies.name)["objects"] == figures.stored == 0

@@ -22,10 +22,24 @@ from typing import Any
 
 import pytest
 
+from lab import vm
+from lab.archive import Archive
+from lab.console import LOST_BOOT, all_boots, excused
+from lab.host import Progress, cache_folder
+from lab.image import Builder
+from lab.vm import GuestLost
+
 pytestmark = pytest.mark.lab
 
 TOP = Path(__file__).resolve().parents[2]
 KERNEL = "7.3"
+# Of an initrd: what the kernel says of a breakpoint that is none of its own, and the end.
+LOST_INIT = """#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs none /dev
+/bin/busybox mount -t proc none /proc
+echo '<1>Oops: int3: 0000 [#1] SMP NOPTI' >/dev/kmsg
+echo c >/proc/sysrq-trigger
+"""
 
 
 def lab_command(*words: str) -> list[str]:
@@ -68,7 +82,7 @@ for at in range(0, len(err), 65536):
     sys.stderr.buffer.write(err[at : at + 65536])
     sys.stderr.buffer.flush()
 assert Path.cwd() == Path("/checkout") and Path("lab/init.sh").exists()
-assert os.environ["PYTHONDONTWRITEBYTECODE"] == "1" and os.environ["HOME"] == "/root"
+assert os.environ["HOME"] == "/root"
 assert sys.argv[1:] == ["it's", "", "a b", "$HOME", "\\udcff\\n"], sys.argv
 try:
     Path("/mnt/share/new").write_text("x")
@@ -113,6 +127,29 @@ def test_churn_agrees_with_zram() -> None:
     assert told["writes"] - told["discards"] == told["pages_stored"]
 
 
+def test_a_kernel_that_warns_spoils_a_success(tmp_path: Path) -> None:
+    console = tmp_path / "console"
+    script = "echo out; echo '<4>WARNING: made by a test' >/dev/kmsg"
+    done = run("--console", str(console), "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout) == (6, b"out\n")
+    first, *quoted = done.stderr.decode().splitlines()
+    assert first.startswith("lab: the command ended with status 0, but the kernel warned; ")
+    (line,) = quoted
+    assert line.endswith("WARNING: made by a test")
+    log = Path(first.rpartition("console: ")[2])
+    assert log.read_bytes() == console.read_bytes()
+    assert b"Linux version " in console.read_bytes()
+    log.unlink()
+
+
+def test_stalls_and_lockups_are_watched_for() -> None:
+    """The kernel looks for both, with more time than a busy host keeps a machine waiting."""
+    files = [f"/proc/sys/kernel/{name}" for name in ("soft_watchdog", "watchdog_thresh")]
+    files += [f"/sys/module/rcupdate/parameters/rcu_cpu_stall_{n}" for n in ("suppress", "timeout")]
+    done = run("--", "cat", *files)
+    assert (done.returncode, done.stdout.split()) == (0, [b"1", b"60", b"0", b"120"])
+
+
 def test_a_success_with_a_process_left_behind() -> None:
     done = run("--", "sh", "-c", "sleep 1000 & echo out; echo err >/dev/stderr")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"out\n", b"err\n")
@@ -129,6 +166,50 @@ def test_a_guest_switched_off_is_no_success() -> None:
     done = run("--", "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 100")
     assert done.returncode == 5
     assert b"the guest stopped without a status" in done.stderr
+
+
+def test_a_boot_is_made_again_only_for_the_emulators_fault(tmp_path: Path) -> None:
+    """A kernel that finds no init panics, and that is the end."""
+    console = tmp_path / "console"
+    words = ["--console", str(console), "--append", "rdinit=/nothing", "--", "true"]
+    done = run(*words)
+    assert done.returncode == 5
+    assert b"the guest panicked: Kernel panic" in done.stderr
+    # The emulator's own fault may have come first, and then only that.
+    *excused_boots, last = console.read_text(errors="replace").split(LOST_BOOT)
+    assert all(excused(boot) for boot in excused_boots)
+    assert not excused(last)
+    assert last.count("Linux version ") == 1
+
+
+def test_the_console_of_a_lost_boot_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A guest that dies as if of the emulator's fault is booted again; both boots are kept."""
+    init = tmp_path / "init.sh"
+    init.write_text(LOST_INIT)
+    monkeypatch.setattr(vm, "HERE", tmp_path)
+    progress, console = Progress(quiet=True), tmp_path / "console"
+    images = Builder(cache_folder(), Archive(cache_folder(), progress), progress).images(KERNEL)
+    told = []
+
+    def again(lost: GuestLost) -> None:
+        told.append(str(lost))
+        init.write_text((TOP / "lab/init.sh").read_text())
+
+    status = vm.run_guest(
+        images,
+        vm.Machine(checkout=TOP, console=console),
+        ["echo", "second"],
+        logs=tmp_path / "logs",
+        timeout=60,
+        started=lambda _: None,
+        again=again,
+    )
+    assert (status, capfd.readouterr().out, len(told)) == (0, "second\n", 1)
+    assert "the guest panicked: " in told[0]
+    assert console.read_text(errors="replace").count("Linux version ") == 2
+    assert all_boots(console.read_text(errors="replace")) == ([], 1)
 
 
 def test_a_command_that_goes_on_too_long() -> None:
