@@ -15,12 +15,13 @@ import time
 from xml.sax.saxutils import escape
 
 from lab.workload import Churn, ZramDevice
-from zpobs.session import Wishes, open_session
+from zpobs.session import open_session
 from zpobs.views.lines import Line
 from zpobs.views.live.feed import Feed, FeedOptions
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.screens import render
 from zpobs.views.live.state import Size, ask_of, followed, pressed, started
+from zpobs.wishes import Wishes
 
 SIZE = Size(columns=110, rows=30)
 _RATE = 1500

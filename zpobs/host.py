@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from zpobs import advice
@@ -150,3 +151,23 @@ def check_pool(name: str) -> None:
         found=", ".join(found) or "no zram device, and zswap is off",
         hint="one of these names, or no --pool to see all",
     )
+
+
+@contextlib.contextmanager
+def not_preempted() -> Iterator[None]:
+    """Keep other tasks off this CPU meanwhile.
+
+    While a task is inside bpf(2) on a map, the kernel skips every kprobe program
+    on its CPU (bpf_disable_instrumentation in kernel/bpf/syscall.c), those of a
+    task that preempts it among them.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)

@@ -10,7 +10,6 @@ each snapshot.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +18,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from zpobs.bpf_files import StaleObjectError
+from zpobs.coverage import coverage_of, no_probes
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError, ShortageError
-from zpobs.host import check_pool, check_privilege, pools_in_use, why_no_frames
+from zpobs.host import (
+    check_pool,
+    check_privilege,
+    not_preempted,
+    pools_in_use,
+    why_no_frames,
+)
 from zpobs.kernel.facts import KernelFacts, probe_kernel
 from zpobs.kernel.layout import stores_every_page, zswap_lags
 from zpobs.kernel.pageflags import PageFlags, page_flags
-from zpobs.kernel.plan import AttachWish, ProbePlan, make_plan
-from zpobs.loaders import Attached, LoaderName, ProbesRefusedError, make_loader
+from zpobs.kernel.plan import ProbePlan, make_plan
+from zpobs.loaders import Attached, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
 from zpobs.scans import Found, find_pools, open_scanner, walk_pools
@@ -38,6 +44,7 @@ from zpobs.sources.ring import RingConsumer
 from zpobs.sources.scanner import FoundPool, Scanner
 from zpobs.surroundings import Surroundings
 from zpobs.wire import Words
+from zpobs.wishes import Wishes
 
 # The longest that places of pools that are gone stay taken, and losses untold.
 TICK_S = 0.25
@@ -49,24 +56,6 @@ _CALM_SHARE = 0.5
 _PATIENCE_S = 2.0
 # What wall-clock and monotonic time drift apart by is no setting of a clock.
 _CLOCK_SET_NS = 10_000_000
-DEFAULT_RESCAN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the command line asks of a session.
-
-    ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
-    clock of scans, 0 for none. ``pool`` is the only one that is looked at.
-    """
-
-    loader: LoaderName = "auto"
-    attach: AttachWish = "auto"
-    skip: frozenset[str] = frozenset()
-    ring_bytes: int = 1 << 24
-    pool: str | None = None
-    scan: bool = True
-    rescan_s: float = DEFAULT_RESCAN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +97,7 @@ class Session:
         self._attached: Attached | None = None
         self._ring: RingConsumer | None = None
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
-        self._model = ShadowModel(plan.kernel, _no_probes(plan, "not yet"))
+        self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"))
         self._poll = select.epoll()
         self._scan_each = self.scans
         self._loss = self._loss_scanned = self._loss_ticked = 0
@@ -146,7 +135,7 @@ class Session:
         except ProbesRefusedError as error:
             if not self.scans:
                 raise self._nothing(error) from error
-            self._model.cover(_no_probes(self._plan, error.found))
+            self._model.cover(no_probes(self._plan, error.found))
             self._scan_each = True
             return
         self._attached = attached
@@ -156,7 +145,7 @@ class Session:
         self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
-        coverage = _coverage(self._plan, attached)
+        coverage = coverage_of(self._plan, attached)
         self._model.cover(coverage)
         self._scan_each = self.scans and bool(coverage.unseen)
         if self.scans:
@@ -362,7 +351,7 @@ class Session:
 
     def _read_counters(self) -> None:
         form = self._attached.form if self._attached else None
-        with _not_preempted() if form == "kprobe" else contextlib.nullcontext():
+        with not_preempted() if form == "kprobe" else contextlib.nullcontext():
             reading = self._pools.read(time.monotonic_ns())
         self._loss = reading.loss
         self._names = tuple(pool.name for pool in reading.pools)
@@ -452,46 +441,3 @@ def _scanner(
         raise
     except EnvironmentLacksError as error:
         return None, f"{error.problem}: {error.found} (try: {error.hint})"
-
-
-@contextlib.contextmanager
-def _not_preempted() -> Iterator[None]:
-    """Keep other tasks off this CPU meanwhile.
-
-    While a task is inside bpf(2) on a map, the kernel skips every kprobe program
-    on its CPU (bpf_disable_instrumentation in kernel/bpf/syscall.c), those of a
-    task that preempts it among them.
-    """
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, policy, parameters)
-
-
-def _no_probes(plan: ProbePlan, reason: str) -> Coverage:
-    return Coverage(
-        hooks=0, missed_hooks=tuple(hook.function for hook in plan.hooks), why_no_hooks=reason
-    )
-
-
-def _coverage(plan: ProbePlan, attached: Attached) -> Coverage:
-    lacking = (*plan.missing, *attached.failed)
-    unseen = [f"{hook.unseen}: {hook.function} is not attached" for hook in lacking if hook.unseen]
-    if plan.vmemmap_base is None:
-        unseen.append(f"page frames: {why_no_frames()}")
-    uncounted = {name for hook in lacking for name in hook.uncounted}
-    if plan.realtime:
-        # Spinlocks leave preemption on there, and who called whom on a CPU is not known.
-        uncounted |= {"allocs", "frees", "moves"}
-    return Coverage(
-        hooks=len(plan.hooks) - len(attached.failed),
-        missed_hooks=tuple(hook.function for hook in lacking),
-        uncounted=frozenset(uncounted),
-        unseen=tuple(unseen),
-    )

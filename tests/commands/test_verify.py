@@ -19,9 +19,9 @@ from tests.verify.support import Zspage, zspages
 from tests.verify.test_rounds import BUSY, GOOD, KERNEL, ScriptedSession, like, without
 from zpobs import cli, session
 from zpobs.errors import EXIT_ENVIRONMENT, EXIT_FINDING, EXIT_OK, EXIT_USAGE, EnvironmentLacksError
-from zpobs.session import Wishes
 from zpobs.snapshot import Snapshot
 from zpobs.sources import witnesses
+from zpobs.wishes import Wishes
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs" / "verify.md"
 ALL_BUSY = like(GOOD.values(), counted=None, busy=(62, 107, 254))

@@ -28,8 +28,9 @@ from tests.traps import Hold, Mutant, TrapWitness
 from zpobs.kernel import plan
 from zpobs.kernel.plan import AttachForm
 from zpobs.loaders import core
-from zpobs.session import Session, Wishes, open_session
+from zpobs.session import Session, open_session
 from zpobs.sources import bpfmap
+from zpobs.wishes import Wishes
 
 BLKDISCARD = 0x1277
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.native.device import NativeDevice
-from zpobs.session import Session, Wishes, open_session
+from zpobs.session import Session, open_session
 from zpobs.snapshot import PoolView, Snapshot, ZspagesOf
+from zpobs.wishes import Wishes
 
 pytestmark = pytest.mark.native
 

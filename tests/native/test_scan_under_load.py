@@ -12,7 +12,8 @@ import pytest
 
 from lab.workload import PAGE_BYTES
 from tests.native.device import NativeDevice
-from zpobs.session import Session, Wishes, open_session
+from zpobs.session import Session, open_session
+from zpobs.wishes import Wishes
 
 pytestmark = pytest.mark.native
 

@@ -41,6 +41,9 @@ class _Sort(StrEnum):
     FREES = "frees"
 
 
+_JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON object per line (schema 1), no text.")
+]
 _LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -81,9 +84,7 @@ Examples:
 
 def top(
     once: Annotated[bool, typer.Option("--once", help="One frame, then end.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line (schema 1), no text.")
-    ] = False,
+    as_json: _JsonOption = False,
     interval: Annotated[
         float,
         typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between frames."),
@@ -116,8 +117,9 @@ def top(
     own: all but the rates is exact then too. SIGINT and SIGTERM end the command
     with a last frame and status 0.
     """
-    from zpobs.session import Wishes, open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.views.top import StopSignal, TopOptions, run_top  # noqa: PLC0415
+    from zpobs.wishes import Wishes  # noqa: PLC0415
 
     wishes = Wishes(
         loader=loader.value,

@@ -83,10 +83,11 @@ def verify(
     status 1: a difference, a violated invariant, an exact witness that
     contradicts, or nothing could be verified.
     """
-    from zpobs.session import Wishes, open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.sources.witnesses import read_witnesses  # noqa: PLC0415
     from zpobs.verify.rounds import Verifier  # noqa: PLC0415
     from zpobs.views.top import StopSignal  # noqa: PLC0415
+    from zpobs.wishes import Wishes  # noqa: PLC0415
 
     wishes = Wishes(
         loader=loader.value,

@@ -22,10 +22,10 @@ from zpobs.loaders.bcc import check_bcc, check_headers
 from zpobs.loaders.core import CoreLoader
 from zpobs.loaders.libbpf import check_libbpf
 from zpobs.scans import find_pools, open_scanner
-from zpobs.session import Wishes
 from zpobs.shortage import FILES_FOR_A_SESSION, files_left, files_limit
 from zpobs.sources import witnesses
 from zpobs.sources.pools import zram_devices
+from zpobs.wishes import Wishes
 
 _SYSCTLS = (
     "kernel.kptr_restrict",
