@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zpobs.kernel.btf import Btf
 from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.hooks import all_hooks
+from zpobs.life import AGE_BUCKETS, PoolLife
 from zpobs.snapshot import (
     ClassTable,
     Counters,
@@ -325,3 +327,35 @@ def make_snapshot(*pools: PoolView, at_s: float = 0, **changed: Any) -> Snapshot
     return Snapshot(
         time_ns=TIME_NS + later_ns, mono_ns=MONO_NS + later_ns, pools=pools, **(values | changed)
     )
+
+
+def _ints(*values: int) -> npt.NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
+
+
+def make_life(**changed: object) -> PoolLife:
+    """Return the lives of a pool of two classes."""
+    lifetimes, ages = (np.zeros(AGE_BUCKETS, dtype=np.int64) for _ in range(2))
+    lifetimes[20], ages[30] = 3, 4
+    values: dict[str, object] = {
+        "status": "exact",
+        "reasons": (),
+        "since_ns": 5_000_000_000,
+        "index": _ints(3, 9),
+        "started": _ints(1, 0),
+        "births": _ints(4, 4),
+        "found": _ints(0, 0),
+        "deaths": _ints(2, 2),
+        "vanished": _ints(0, 0),
+        "live": _ints(3, 2),
+        "group_ns": np.array([[0] * 11 + [300], [100] + [0] * 11], dtype=np.int64),
+        "lifetimes_known": _ints(2, 1),
+        "lifetime_ns": _ints(2_000_000, 700_000),
+        "lifetimes": lifetimes,
+        "ages": ages,
+        "lifetimes_unknown": 1,
+        "ages_unknown": 1,
+        "shortest_ns": 700_000,
+        "longest_ns": 1_040_000,
+    }
+    return PoolLife(**(values | changed))  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from tests.factories import (
     ints,
     make_classes,
     make_health,
+    make_life,
     make_pool,
     make_snapshot,
     make_zspages,
@@ -360,4 +361,5 @@ def test_the_docs_name_every_key() -> None:
     (block,) = re.findall(r"^```\n(.*?)^```", JSON_DOC.read_text(encoding="utf-8"), FLAGS)
     # Words that stand for values, not keys, follow a colon or a bar.
     documented = set(re.findall(r'(?<![:|] )(?<![:|])"(\w+)"', block))
-    assert documented == set(keys(make_snapshot(make_pool(zspage_list=make_zspages())).to_json()))
+    whole = make_pool(zspage_list=make_zspages(), life=make_life())
+    assert documented == set(keys(make_snapshot(whole).to_json()))

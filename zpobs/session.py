@@ -97,7 +97,7 @@ class Session:
         self._attached: Attached | None = None
         self._ring: RingConsumer | None = None
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
-        self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"))
+        self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
         self._poll = select.epoll()
         self._scan_each = self.scans
         self._loss = self._loss_scanned = self._loss_ticked = 0

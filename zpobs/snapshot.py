@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from zpobs.life import PoolLife
 from zpobs.waste import class_waste, pool_waste
 
 SCHEMA = 1
@@ -304,7 +305,7 @@ class PoolView:
     ``scan_ns`` is the end of its last scan; the kernel said then that it has
     ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
-    each of these may be up to so many higher.
+    each of these may be up to so many higher. ``life`` is there if it was asked for.
     """
 
     id: int
@@ -324,6 +325,7 @@ class PoolView:
     kernel_pages: int | None = None
     pages_compacted: int | None = None
     owner_figures: OwnerFigures | None = None
+    life: PoolLife | None = None
 
     def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -345,6 +347,8 @@ class PoolView:
             "waste": {"total_bytes": waste.total, **waste.to_json(self.status)},
             "classes": self.classes.to_json(kernel),
         }
+        if self.life is not None:
+            out["life"] = self.life.to_json()
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()

@@ -15,7 +15,8 @@ class Wishes:
     """How to load and attach, and what to look at.
 
     ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
-    clock of scans, 0 for none. ``pool`` is the only one that is looked at.
+    clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
+    the lives of zspages.
     """
 
     loader: LoaderName = "auto"
@@ -25,3 +26,4 @@ class Wishes:
     pool: str | None = None
     scan: bool = True
     rescan_s: float = DEFAULT_RESCAN_S
+    life: bool = False

@@ -103,14 +103,14 @@ def _deferred_takes_all(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("a group-0 zspage picked again: an empty zspage is taken for dead")
 def _empty_is_dead(patch: pytest.MonkeyPatch) -> None:
-    pack = shadow._pack_states
+    pack = shadow.pack_states
 
     def without_empty(head: Any, slots: Any, word3: Any, word4: Any) -> Any:
         state = pack(head, slots, word3, word4)
         state[(word3 & np.uint64(0xFFFFFFFF)) == 0] &= ~shadow.LIVE
         return state
 
-    patch.setattr(shadow, "_pack_states", without_empty)
+    patch.setattr(shadow, "pack_states", without_empty)
 
 
 @mutation("deferred free: an empty zspage that is told of behind it is taken for alive", reach=20)

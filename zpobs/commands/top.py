@@ -44,6 +44,19 @@ class _Sort(StrEnum):
 _JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON object per line (schema 1), no text.")
 ]
+_IntervalOption = Annotated[
+    float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between frames.")
+]
+_DurationOption = Annotated[
+    float | None, typer.Option(min=0, metavar="SECONDS", help="End by itself after so long.")
+]
+_LifeOption = Annotated[
+    bool,
+    typer.Option(
+        "--life",
+        help="Births, ages and deaths of zspages, and their time in each fullness group.",
+    ),
+]
 _LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -85,19 +98,14 @@ Examples:
 def top(
     once: Annotated[bool, typer.Option("--once", help="One frame, then end.")] = False,
     as_json: _JsonOption = False,
-    interval: Annotated[
-        float,
-        typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between frames."),
-    ] = 2.0,
-    duration: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="SECONDS", help="End by itself after so long."),
-    ] = None,
+    interval: _IntervalOption = 2.0,
+    duration: _DurationOption = None,
     pool: PoolOption = None,
     zspages: Annotated[
         bool,
         typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
     ] = False,
+    life: _LifeOption = False,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
@@ -129,6 +137,7 @@ def top(
         pool=pool,
         scan=scan,
         rescan_s=rescan,
+        life=life,
     )
     with (
         output_checked(),

@@ -8,8 +8,10 @@ import numpy as np
 
 from zpobs import wire
 from zpobs.errors import RecordError
+from zpobs.life import PoolLife
 from zpobs.model.arrays import I64, U64, Bools
 from zpobs.model.inputs import Coverage
+from zpobs.model.life import LifeLedger
 from zpobs.model.losses import LossHistory
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.rows import (
@@ -132,6 +134,7 @@ class Known:
     rounds: ScanRounds
     events: Words
     events_seen: int
+    life: LifeLedger | None = None
 
 
 class Publisher:
@@ -184,6 +187,7 @@ class Publisher:
                 scan_ns=None if pool.scan_ns is None else ago_ns + pool.scan_ns,
                 kernel_pages=pool.kernel_pages,
                 pages_compacted=pool.pages_compacted,
+                life=self._life(known, live, pool, mono_ns, ago_ns),
             )
             views.append(view)
             verdicts.append(verdict)
@@ -195,6 +199,18 @@ class Publisher:
             pools=tuple(views),
             events=tuple(event_of(record) for record in known.events),
             events_seen=known.events_seen,
+        )
+
+    def _life(
+        self, known: Known, live: _Live, pool: Pool, mono_ns: int, ago_ns: int
+    ) -> PoolLife | None:
+        if known.life is None:
+            return None
+        rows = live.rows[live.slot == pool.slot]
+        coverage = self._coverage
+        why = "" if coverage.follows else "; ".join(coverage.unseen) or coverage.why_no_hooks
+        return known.life.of_pool(
+            known.rows, rows, pool.slot, mono_ns=mono_ns, ago_ns=ago_ns, no_probes=why
         )
 
     def judge(self, losses: LossHistory, scans: ScanLedger) -> Judge:

@@ -15,21 +15,27 @@ import numpy as np
 from zpobs import wire
 from zpobs.model.arrays import I64, U16, U64, Bools
 from zpobs.model.chains import check_frames, renew_chains, take_frames
+from zpobs.model.columns import (
+    cells_of,
+    freeobj_of,
+    pack_states,
+    records_by_column,
+    told_by_scan,
+)
 from zpobs.model.inputs import CountersReading, Coverage
+from zpobs.model.life import LifeLedger, Told
 from zpobs.model.losses import LossHistory
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.publish import Known, Publisher
 from zpobs.model.rows import (
     LIVE,
     NEWBORN,
-    NO_FREEOBJ,
     STATE_CLASS_SHIFT,
-    STATE_FLAGS_SHIFT,
     STATE_INUSE_SHIFT,
     Tombstones,
     ZspageRows,
 )
-from zpobs.model.scans import BIRTH_NS, CLASSES_MAX, ScanRounds
+from zpobs.model.scans import BIRTH_NS, ScanRounds
 from zpobs.snapshot import Kernel, Snapshot, ZspagesOf
 from zpobs.wire import Words
 
@@ -57,7 +63,8 @@ def _rising(time_ns: U64) -> bool:
 class ShadowModel:
     """All pools as far as they were observed. Opens no file and reads no clock."""
 
-    def __init__(self, kernel: Kernel, coverage: Coverage) -> None:
+    def __init__(self, kernel: Kernel, coverage: Coverage, *, life: bool = False) -> None:
+        self._life = LifeLedger(kernel.fullness_groups) if life else None
         self._rows = ZspageRows()
         self._pools = PoolDirectory(alone=coverage.hooks == 0)
         self._sweep_due = False
@@ -99,18 +106,18 @@ class ShadowModel:
             met = np.flatnonzero(np.bincount(kind)).tolist()
             if not wire.KINDS.issuperset(met):
                 wire.check(words)
-        parts = _records(words, is_frames) if chains else None
+        parts = records_by_column(words, is_frames) if chains else None
         if parts is not None:
             check_frames(parts[wire.WORD_HEAD])
         self._newest_ns = max(self._newest_ns, int(words[:, wire.WORD_TIME].max()))
         marks = None
         if others:
-            marks = _records(words, _MARK_KINDS[kind])
+            marks = records_by_column(words, _MARK_KINDS[kind])
             self._begin_scans(marks)
         if states == len(words):
             self._take_states(np.ascontiguousarray(words.T[:_STATE_WORDS]))
         elif states:
-            columns = _records(words, is_state, _STATE_WORDS)
+            columns = records_by_column(words, is_state, _STATE_WORDS)
             if parts is not None and self._take_walk(columns, parts, is_state, is_frames):
                 parts = None
             else:
@@ -121,13 +128,15 @@ class ShadowModel:
             self._end_scans(marks)
             if states + chains + marks.shape[1] < len(words):
                 events = ~(is_state | is_frames | _MARK_KINDS[kind])
-                self._take_events(_records(words, events).T)
+                self._take_events(records_by_column(words, events).T)
         self._tombstones.expire(self._rows, self._newest_ns)
 
     def apply_counters(self, reading: CountersReading) -> None:
         """Take a reading of all counters; one older than the last is ignored."""
         if not self._losses.take(reading):
             return
+        if self._life:
+            self._life.note_loss(reading.loss)
         for pool in reading.pools:
             self._pools.read(pool)
         for gone in self._pools.absent(reading):
@@ -141,6 +150,8 @@ class ShadowModel:
         """
         self._rounds = ScanRounds(self._rounds.count + 1, begin_mono_ns, end_mono_ns, missing)
         self._sweep()
+        if self._life:
+            self._life.scanned(self._rows, end_mono_ns)
 
     def cover(self, coverage: Coverage) -> None:
         """Note that other hooks are attached than before.
@@ -149,6 +160,8 @@ class ShadowModel:
         """
         self._pools.scans.alone = coverage.hooks == 0
         self._publisher = Publisher(self._kernel, coverage, self._newest_ns + 1)
+        if self._life:
+            self._life.cover(self._rows, self._newest_ns + 1)
 
     def busy_classes(self, serial: int) -> list[int]:
         """Return the indices of a pool's classes whose last walk was not verified."""
@@ -177,7 +190,13 @@ class ShadowModel:
         """
         self._sweep()
         known = Known(
-            self._rows, self._pools, self._losses, self._rounds, self._events, self._events_seen
+            self._rows,
+            self._pools,
+            self._losses,
+            self._rounds,
+            self._events,
+            self._events_seen,
+            self._life,
         )
         return self._publisher.snapshot(
             known, time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
@@ -185,7 +204,7 @@ class ShadowModel:
 
     def _take_states(self, columns: Words) -> None:
         """Take STATE and DEATH records, by column: shape (_STATE_WORDS, n)."""
-        scanned = _scanned(columns[0])
+        scanned = told_by_scan(columns[0])
         if scanned is not None and not self._pools.scans.alone:
             # A dying zspage stands on its list for a moment yet, its death told already. If it
             # is not dying a probe told that it is empty.
@@ -203,15 +222,18 @@ class ShadowModel:
         table = self._rows
         rows = table.find_or_add(address)
         slots = self._pools.slots(head >> _SERIAL_SHIFT, time_ns)
-        state = _pack_states(head, slots, word3, word4)
+        state = pack_states(head, slots, word3, word4)
         state[death] = slots[death]
-        freeobj = _freeobj(word3)
+        freeobj = freeobj_of(word3)
         revoked = self._revoked(slots, word3, word4, time_ns, newborn)
         if revoked is not None:
             state[revoked] &= ~LIVE
         old_ns = table.time_ns.take(rows)
         late = table.late(rows, time_ns, old_ns, newborn)
         some_late = bool(late.any())
+        if self._life:
+            cells = cells_of(slots, word4)
+            self._life.take(table, Told(rows, time_ns, address, state, newborn, cells))
         boundary = np.zeros(len(rows), dtype=bool)
         for some in (born, death, self._readdress(rows, time_ns, address, late)):
             boundary[some] = True
@@ -229,7 +251,7 @@ class ShadowModel:
         if scanned is not None:
             scanned &= table.time_ns.take(rows) == time_ns
             at = np.flatnonzero(scanned)
-            cells = _cells(slots[at], word4[at])
+            cells = cells_of(slots[at], word4[at])
             inuse = (word3[at] & _U32).view(np.int64)
             self._pools.scans.see(cells, inuse, time_ns[at], old_ns[at])
         self._bury(rows if revoked is not None else rows[death])
@@ -242,8 +264,8 @@ class ShadowModel:
         questions: scans are long.
         """
         head, time_ns, address, word3, word4 = columns
-        scanned = _scanned(head)
-        if scanned is None or not scanned.all() or not _rising(time_ns):
+        scanned = told_by_scan(head)
+        if scanned is None or self._life or not scanned.all() or not _rising(time_ns):
             return False
         inuse = (word3 & _U32).view(np.int64)
         number = np.cumsum(is_state.view(np.int8), dtype=np.int64)
@@ -274,8 +296,8 @@ class ShadowModel:
         if unknown.any():
             table.first_seen(rows[unknown], time_ns[unknown])
         slot = np.uint64(pool.slot)
-        state = _pack_states(head, slot, word3, word4)
-        self._store_newest(rows, time_ns, state, _freeobj(word3))
+        state = pack_states(head, slot, word3, word4)
+        self._store_newest(rows, time_ns, state, freeobj_of(word3))
         chained = rows[of_state]
         table.generation_ns[chained] = time_ns[of_state]
         newest = time_ns == table.time_ns.take(rows)
@@ -285,7 +307,7 @@ class ShadowModel:
             some = newest[of_state]
             parts, chained, everything = parts[:, some], chained[some], everything[some]
         renew_chains(table, parts, chained, everything)
-        cells = _cells(slot, word4[newest])
+        cells = cells_of(slot, word4[newest])
         self._pools.scans.see(cells, inuse[newest], time_ns[newest], old_ns[newest])
         return True
 
@@ -328,7 +350,7 @@ class ShadowModel:
         """Learn the pages of classes' zspages from births, which may tell them."""
         pages = (head >> np.uint64(24)).astype(np.uint8)
         told = pages > 0
-        where = _cells(slots[told], class_index[told])
+        where = cells_of(slots[told], class_index[told])
         self._pools.chain_pages.reshape(-1)[where] = pages[told]
 
     def _revoked(
@@ -350,7 +372,7 @@ class ShadowModel:
         revoked = pools.gone.take(index)
         revoked |= ((word3 & _U32) == 0) & (time_ns < pools.deferred_ns.take(index))
         if swept:
-            swept_ns = pools.scans.swept_ns.take(_cells(slots, class_index))
+            swept_ns = pools.scans.swept_ns.take(cells_of(slots, class_index))
             gone = time_ns < swept_ns
             # Judged when all that came late has come.
             young = gone & newborn & (time_ns + BIRTH_NS >= swept_ns)
@@ -376,7 +398,7 @@ class ShadowModel:
 
     def _cells_of(self, marks: Words) -> I64:
         slots = self._pools.slots(marks[0] >> _SERIAL_SHIFT, marks[wire.WORD_TIME])
-        return _cells(slots, marks[3])
+        return cells_of(slots, marks[3])
 
     def _sweep(self) -> None:
         """Bury the zspages that scans would have found and did not.
@@ -390,7 +412,7 @@ class ShadowModel:
         table = self._rows
         rows = table.live()
         state = table.state[rows]
-        cells = _cells(state & _U16, (state >> np.uint64(STATE_CLASS_SHIFT)) & _U16)
+        cells = cells_of(state & _U16, (state >> np.uint64(STATE_CLASS_SHIFT)) & _U16)
         swept_ns = self._pools.scans.swept_ns.take(cells)
         gone = table.time_ns[rows] < swept_ns
         young = gone & ((state & NEWBORN) != 0) & (table.time_ns[rows] + BIRTH_NS >= swept_ns)
@@ -398,6 +420,8 @@ class ShadowModel:
             self._pools.scans.doubt(cells[young], table.time_ns[rows[young]])
             gone &= ~young
         rows, swept_ns = rows[gone], swept_ns[gone]
+        if self._life:
+            self._life.lose(table, rows)
         table.end_lives(rows, swept_ns)
         self._tombstones.add(rows, np.maximum(table.touched_ns(rows), swept_ns))
 
@@ -426,7 +450,10 @@ class ShadowModel:
             table = self._rows
             rows = self._rows_of(pool)
             inuse = table.state[rows] >> np.uint64(STATE_INUSE_SHIFT) & np.uint64(0xFFFF)
-            self._kill(rows[(inuse == 0) & (table.time_ns[rows] < np.uint64(word3))], time_ns)
+            rows = rows[(inuse == 0) & (table.time_ns[rows] < np.uint64(word3))]
+            if self._life:
+                self._life.end(table, rows, time_ns)
+            self._kill(rows, time_ns)
 
     def _destroy(self, pool: Pool, time_ns: int) -> None:
         self._pools.destroy(pool)
@@ -451,44 +478,5 @@ class ShadowModel:
         for pool in self._pools.forgettable():
             self._rows.release(self._rows_of(pool, tombstones=True))
             self._pools.forget(pool)
-
-
-def _records(words: Words, chosen: Bools, count: int = wire.RECORD_WORDS) -> Words:
-    """Return the first ``count`` words of the chosen records by column, shape (count, n)."""
-    at = np.flatnonzero(chosen)
-    if words.flags.f_contiguous:
-        return words.T[:count].take(at, axis=1)
-    # Whole records first: few columns of all records would cost more.
-    return np.ascontiguousarray(words[at].T[:count])
-
-
-def _freeobj(word3: U64) -> U16:
-    out: U16 = np.minimum(word3 >> np.uint64(32), NO_FREEOBJ).astype(np.uint16)
-    return out
-
-
-def _scanned(head: U64) -> Bools | None:
-    """Return which STATE records a scan told, None if there are none."""
-    # A DEATH has no flags.
-    if not int(np.bitwise_or.reduce(head)) >> 8 & wire.FLAG_SCANNED:
-        return None
-    flags = (head >> np.uint64(8)).astype(np.uint8)
-    scanned: Bools = (flags & np.uint8(wire.FLAG_SCANNED)) != 0
-    return scanned
-
-
-def _cells(slots: U64 | np.uint64, class_index: U64) -> I64:
-    """Return the cell of each pool slot and class, as in :mod:`zpobs.model.scans`."""
-    cells = slots * np.uint64(CLASSES_MAX) + class_index % np.uint64(CLASSES_MAX)
-    return cells.view(np.int64)
-
-
-def _pack_states(head: U64, slots: U64 | np.uint64, word3: U64, word4: U64) -> U64:
-    """Return the state word of each STATE record, as :mod:`zpobs.model.rows` lays it out."""
-    state = word4 << np.uint64(STATE_CLASS_SHIFT)
-    state |= slots
-    state |= (word3 & np.uint64(0xFFFF)) << np.uint64(STATE_INUSE_SHIFT)
-    # Flags and fullness stand side by side in the head as in the state word.
-    state |= (head & np.uint64(0xFFFF00)) << np.uint64(STATE_FLAGS_SHIFT - 8)
-    state |= LIVE
-    return state
+            if self._life:
+                self._life.forget(pool.slot)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
 from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
+from zpobs.views.life import life_lines
 from zpobs.views.lines import plain
 from zpobs.views.split import split_lines
 from zpobs.waste import class_wasted_least, pool_waste
@@ -64,6 +65,8 @@ def render(
     for each in snapshot.pools:
         rows = class_rows(each, rates.get(each.id), snapshot.kernel, sort)
         lines += ["", *_classes(each, rows, snapshot.kernel, sort, limit)]
+        if each.life is not None:
+            lines += ["", *life_lines(each.name, each.life, snapshot.time_ns)]
     return lines
 
 
