@@ -83,8 +83,12 @@ def walk_pools(
     *,
     drain: Callable[[], None] = lambda: None,
     detail: bool = False,
+    keep: bool = False,
 ) -> dict[int, Words]:
-    """Scan pools into a model; return the whole records of each by serial if ``detail``.
+    """Scan pools into a model; return the records of each by serial if they are to be kept.
+
+    ``keep`` keeps what the model takes, in the order of the walk, ``detail`` all that is told
+    of descriptors besides.
 
     ``drain`` feeds the model what the probes told meanwhile, so that a class
     that was busy can be told from one that was at rest.
@@ -94,8 +98,9 @@ def walk_pools(
         batches: list[Words] = []
 
         def apply(words: Words, kept: list[Words] = batches) -> None:
-            if detail:
+            if detail or keep:
                 kept.append(words)
+            if detail:
                 words = words[wire.kinds(words) < wire.DETAIL_LINKS]
             model.apply(words)
 
@@ -110,7 +115,7 @@ def walk_pools(
                 scanner.scan(
                     pool.address, serial, apply, classes=range(index, index + 1), detail=detail
                 )
-        if detail:
+        if detail or keep:
             details[serial] = _last_walks(np.concatenate(batches))
     drain()
     return details

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from zpobs.bpf_files import StaleObjectError
+from zpobs.compaction import forecast
 from zpobs.coverage import coverage_of, no_probes
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError, ShortageError
@@ -62,7 +63,7 @@ _CLOCK_SET_NS = 10_000_000
 class ScanResult:
     """What a scan saw that no model was fed with.
 
-    ``details`` holds, by pool id, every record of the scan, if they were asked for,
+    ``details`` holds, by pool id, the records of the scan, if they were asked for,
     ``missing`` sentences about pools that were not found.
     """
 
@@ -70,6 +71,17 @@ class ScanResult:
     page_flags: PageFlags
     details: Mapping[int, Words] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+
+    def forecast(self) -> Snapshot:
+        """Return the snapshot with what a compaction would do with each pool; records were kept."""
+        groups = self.snapshot.kernel.fullness_groups
+        pools = [
+            replace(
+                pool, compaction=forecast(self.details[pool.id], pool.classes, groups, pool.status)
+            )
+            for pool in self.snapshot.pools
+        ]
+        return replace(self.snapshot, pools=tuple(pools))
 
 
 class Session:
@@ -258,7 +270,12 @@ class Session:
         self._next_scan_s = end_s + (self._wishes.rescan_s or float("inf"))
 
     def scan_kernel(
-        self, *, pool: str | None = None, zspages: bool = True, detail: bool = False
+        self,
+        *,
+        pool: str | None = None,
+        zspages: bool = True,
+        detail: bool = False,
+        keep: bool = False,
     ) -> ScanResult:
         """Scan into a model of its own; this session's model is left as it is."""
         scanner = self._needed_scanner()
@@ -269,7 +286,7 @@ class Session:
         serials = self._wanted(found.serials, pool)
         model.apply_counters(reading_of(serials, begin_ns))
         names = [place.name for place in found.serials]
-        details = walk_pools(scanner, serials, model, detail=detail)
+        details = walk_pools(scanner, serials, model, detail=detail, keep=keep)
         # A pool that went meanwhile was not scanned, whatever was read where it had been.
         again = scanner.find_pools()
         if isinstance(self._pools, PoolRegistry):
@@ -277,7 +294,7 @@ class Session:
         if again.complete:
             serials = {pool: serial for pool, serial in serials.items() if pool in again.pools}
             model.apply_counters(reading_of(serials, time.monotonic_ns()))
-            details = {serial: details[serial] for serial in serials.values() if detail}
+            details = {serial: details[serial] for serial in serials.values() if details}
         model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
         snapshot = model.snapshot(
             time_ns=time.time_ns(), mono_ns=time.monotonic_ns(), zspages=zspages, pool=pool
@@ -406,6 +423,7 @@ def scan_once(
     pool: str | None = None,
     zspages: bool = False,
     detail: bool = False,
+    keep: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ScanResult:
     """Scan all pools, or one, with no probe at all."""
@@ -418,7 +436,7 @@ def scan_once(
     with open_scanner(facts, plan.size_classes) as scanner:
         session = Session(facts, plan, Wishes(pool=pool), scanner)
         try:
-            return session.scan_kernel(pool=pool, zspages=zspages, detail=detail)
+            return session.scan_kernel(pool=pool, zspages=zspages, detail=detail, keep=keep)
         finally:
             session.close()
 

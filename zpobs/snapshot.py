@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from zpobs.compaction import PoolForecast
 from zpobs.life import PoolLife
 from zpobs.waste import class_waste, pool_waste
 
@@ -305,7 +306,8 @@ class PoolView:
     ``scan_ns`` is the end of its last scan; the kernel said then that it has
     ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
-    each of these may be up to so many higher. ``life`` is there if it was asked for.
+    each of these may be up to so many higher. ``life`` and
+    ``compaction`` (a forecast) are there if they were asked for.
     """
 
     id: int
@@ -326,6 +328,7 @@ class PoolView:
     pages_compacted: int | None = None
     owner_figures: OwnerFigures | None = None
     life: PoolLife | None = None
+    compaction: PoolForecast | None = None
 
     def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -349,6 +352,8 @@ class PoolView:
         }
         if self.life is not None:
             out["life"] = self.life.to_json()
+        if self.compaction is not None:
+            out["compaction"] = self.compaction.to_json()
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()

@@ -19,6 +19,7 @@ Examples:
 \b
   zpobs scan                                 pools and size classes, now
   zpobs scan --json --zspages                everything, one JSON object
+  zpobs scan --compaction                    what a compaction would do now
   zpobs scan --pool zram0 --class 126        zspages of one size class
   zpobs scan --descriptors --class 126 --limit 3
   zpobs scan --descriptors --zspage 0xffff888104d6f930
@@ -27,6 +28,20 @@ Examples:
 # Addresses are words of 64 bits.
 _ADDRESS_MAX = 2**64 - 1
 _LINES_PER_WRITE = 4096
+
+_DescriptorsOption = Annotated[
+    bool, typer.Option("--descriptors", help="Every zspage, and every page's descriptor in it.")
+]
+_ZspageOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="List the zspage at this address alone.")
+]
+_CompactionOption = Annotated[
+    bool, typer.Option("--compaction", help="What a compaction would free and move now, by class.")
+]
+_ClassOption = Annotated[
+    int | None,
+    typer.Option("--class", min=0, metavar="INDEX", help="List zspages of this size class."),
+]
 
 
 def scan(
@@ -37,18 +52,10 @@ def scan(
     zspages: Annotated[
         bool, typer.Option("--zspages", help="Every zspage: kernel addresses and page frames.")
     ] = False,
-    descriptors: Annotated[
-        bool,
-        typer.Option("--descriptors", help="Every zspage, and every page's descriptor in it."),
-    ] = False,
-    class_index: Annotated[
-        int | None,
-        typer.Option("--class", min=0, metavar="INDEX", help="List zspages of this size class."),
-    ] = None,
-    zspage: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="List the zspage at this address alone."),
-    ] = None,
+    descriptors: _DescriptorsOption = False,
+    compaction: _CompactionOption = False,
+    class_index: _ClassOption = None,
+    zspage: _ZspageOption = None,
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="List at most so many zspages of a pool.")
     ] = None,
@@ -64,8 +71,14 @@ def scan(
 
     narrowed = class_index is not None or address is not None or limit is not None
     choice = Choice(zspages or descriptors or narrowed, class_index, address, limit, pool)
-    result = scan_once(pool=pool, zspages=choice.zspages, detail=descriptors, progress=progress)
-    snapshot = result.snapshot
+    result = scan_once(
+        pool=pool,
+        zspages=choice.zspages,
+        detail=descriptors,
+        keep=compaction,
+        progress=progress,
+    )
+    snapshot = result.forecast() if compaction else result.snapshot
     if class_index is not None:
         _check_class(result, class_index)
     if address is not None and not any(len(chosen(each, choice)) for each in snapshot.pools):

@@ -16,6 +16,7 @@ import numpy as np
 from zpobs.descriptors import UNTOLD, DescriptorDump, Ints
 from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Kernel, PoolView, Snapshot, ZspageTable
+from zpobs.views.compaction import compaction_lines
 from zpobs.views.figures import clock, count, in_bytes
 from zpobs.views.text import (
     ClassRow,
@@ -174,6 +175,9 @@ def render(snapshot: Snapshot, choice: Choice, details: Details | None) -> Itera
     yield from _pools(snapshot)
     for pool in snapshot.pools:
         yield ""
+        if pool.compaction is not None:
+            yield from compaction_lines(pool.name, pool.compaction, snapshot.kernel.page_size)
+            yield ""
         if not choice.zspages:
             yield from _classes(pool, snapshot.kernel)
         elif details:
