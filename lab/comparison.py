@@ -74,6 +74,12 @@ def compare_pool(
         equal("allocations", counters["allocs"], made["zs_malloc"], "operations made"),
         equal("frees", counters["frees"], made["zs_free"], "operations made"),
         equal("failures", counters["failures"], 0, "operations made"),
+        equal(
+            "failed migrations by error",
+            sum(pool["migration"]["errors"].values()),
+            counters["migration_failures"],
+            "those counted",
+        ),
         equal("objects", pool["objects"], made["live_objects"], "operations made"),
         equal("pages freed by compaction", counters["pages_freed"], mm_stat[6], "mm_stat"),
         *compare_state(pool, mm_stat, kernel),

@@ -27,6 +27,7 @@ from tests.factories import (
     make_zspages,
 )
 from zpobs import wire
+from zpobs.migration import PoolMigration, Refusal
 from zpobs.model.publish import event_of
 from zpobs.snapshot import Event
 
@@ -356,10 +357,13 @@ def keys(value: Any) -> Iterator[str]:
             yield from keys(each)
 
 
+REFUSED = PoolMigration("exact", {}, (Refusal(1, 2, 3, -16, 4),), 0)
+
+
 def test_the_docs_name_every_key() -> None:
     """docs/json.md's object has exactly the keys that are written."""
     (block,) = re.findall(r"^```\n(.*?)^```", JSON_DOC.read_text(encoding="utf-8"), FLAGS)
     # Words that stand for values, not keys, follow a colon or a bar.
     documented = set(re.findall(r'(?<![:|] )(?<![:|])"(\w+)"', block))
-    whole = make_pool(zspage_list=make_zspages(), life=make_life())
+    whole = make_pool(zspage_list=make_zspages(), life=make_life(), migration=REFUSED)
     assert documented == set(keys(make_snapshot(whole).to_json()))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from zpobs.compaction import PoolForecast
 from zpobs.life import PoolLife
+from zpobs.migration import PoolMigration
 from zpobs.waste import class_waste, pool_waste
 
 SCHEMA = 1
@@ -306,7 +307,7 @@ class PoolView:
     ``scan_ns`` is the end of its last scan; the kernel said then that it has
     ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
-    each of these may be up to so many higher. ``life`` and
+    each of these may be up to so many higher. ``migration`` are the failures. ``life`` and
     ``compaction`` (a forecast) are there if they were asked for.
     """
 
@@ -327,6 +328,7 @@ class PoolView:
     kernel_pages: int | None = None
     pages_compacted: int | None = None
     owner_figures: OwnerFigures | None = None
+    migration: PoolMigration | None = None
     life: PoolLife | None = None
     compaction: PoolForecast | None = None
 
@@ -350,6 +352,9 @@ class PoolView:
             "waste": {"total_bytes": waste.total, **waste.to_json(self.status)},
             "classes": self.classes.to_json(kernel),
         }
+        if self.migration is not None:
+            listed = self.zspage_list is not None
+            out["migration"] = self.migration.to_json(addresses=listed)
         if self.life is not None:
             out["life"] = self.life.to_json()
         if self.compaction is not None:

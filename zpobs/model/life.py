@@ -22,6 +22,7 @@ from zpobs.model.rows import (
     SCANNED,
     STATE_CLASS_SHIFT,
     STATE_FULLNESS_SHIFT,
+    STATE_INUSE_SHIFT,
     ZspageRows,
 )
 from zpobs.model.scans import CLASSES_MAX
@@ -137,25 +138,28 @@ class LifeLedger:
         replaced = first & before_alive & (table.address.take(rows) != told.address[at])
         before_alive &= ~replaced
         begins = newborn | (alive & ~before_alive)
-        goes_on = before_alive & ~newborn
-        ends = goes_on & ~alive
+        # Empty, and its place taken by another: freed by the kernel's worker, which tells of it
+        # when it is through with all.
+        freed = newborn & before_alive & ((before >> np.uint64(STATE_INUSE_SHIFT)) & _U16 == 0)
+        goes_on = before_alive & (~newborn | freed)
+        ends = goes_on & (~alive | freed)
         # A death of which no life was known: a life that was found at its end.
         unmet = ~before_alive & ~alive
         self._count(cells[newborn], _BIRTHS)
         self._count(cells[(begins & ~newborn) | unmet], _FOUND)
-        self._count(before_cells[(before_alive & newborn) | replaced], _VANISHED)
+        self._count(before_cells[(before_alive & newborn & ~freed) | replaced], _VANISHED)
         self._count(before_cells[ends], _DEATHS)
         self._count(cells[unmet], _DEATHS)
         self._spend(
             before_cells[goes_on], before_groups[goes_on], before_ns[goes_on], time_ns[goes_on]
         )
-        # When the life that each record is of began, 0 where that is not known.
-        born_ns = np.where(newborn, time_ns, np.uint64(0))
-        carried = first & ~begins & table.born.take(rows)
-        born_ns[carried] = table.first_ns.take(rows[carried])
+        # When the life that holds from each record on began, 0 where that is not known.
+        held_ns = np.where(table.born.take(rows), table.first_ns.take(rows), np.uint64(0))
+        born_ns = np.where(newborn, time_ns, np.where(begins, np.uint64(0), held_ns))
         source = np.where(first | begins, np.arange(len(rows)), 0)
         born_ns = born_ns.take(np.maximum.accumulate(source))
-        self._end(before_cells[ends], born_ns[ends], time_ns[ends])
+        before_born_ns = np.where(first, held_ns, _shifted(born_ns))
+        self._end(before_cells[ends], before_born_ns[ends], time_ns[ends])
         np.add.at(self._unknown, cells[unmet] // CLASSES_MAX, 1)
 
     def _count(self, cells: I64, what: int) -> None:

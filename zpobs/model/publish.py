@@ -13,6 +13,7 @@ from zpobs.model.arrays import I64, U64, Bools
 from zpobs.model.inputs import Coverage
 from zpobs.model.life import LifeLedger
 from zpobs.model.losses import LossHistory
+from zpobs.model.migration import MigrationLedger
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.rows import (
     HUGE,
@@ -134,6 +135,7 @@ class Known:
     rounds: ScanRounds
     events: Words
     events_seen: int
+    migrations: MigrationLedger
     life: LifeLedger | None = None
 
 
@@ -187,6 +189,13 @@ class Publisher:
                 scan_ns=None if pool.scan_ns is None else ago_ns + pool.scan_ns,
                 kernel_pages=pool.kernel_pages,
                 pages_compacted=pool.pages_compacted,
+                migration=known.migrations.of_pool(
+                    known.rows,
+                    pool.serial,
+                    pool.slot,
+                    counted=self._counters(pool).migration_failures,
+                    ago_ns=ago_ns,
+                ),
                 life=self._life(known, live, pool, mono_ns, ago_ns),
             )
             views.append(view)

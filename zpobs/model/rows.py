@@ -101,6 +101,10 @@ class ZspageRows:
             rows[lacking] = self._index.find(missing)
         return rows.astype(np.int64)
 
+    def find(self, address: U64) -> I64:
+        """Return the row of each address, shape (N,), 0 where there is none."""
+        return self._index.find(address).astype(np.int64)
+
     def _add(self, address: U64) -> None:
         granule = granules(address)
         # Sorting numbers alone is several times faster than sorting where they stand.

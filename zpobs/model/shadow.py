@@ -25,6 +25,7 @@ from zpobs.model.columns import (
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.life import LifeLedger, Told
 from zpobs.model.losses import LossHistory
+from zpobs.model.migration import MigrationLedger
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.publish import Known, Publisher
 from zpobs.model.rows import (
@@ -71,6 +72,7 @@ class ShadowModel:
         self._tombstones = Tombstones(keep_ns=TOMBSTONE_NS, keep_rows=TOMBSTONE_ROWS)
         self._losses = LossHistory()
         self._rounds = ScanRounds()
+        self._migrations = MigrationLedger()
         self._events: Words = np.zeros((0, wire.RECORD_WORDS), dtype=np.uint64)
         self._events_seen = 0
         self._newest_ns = 0
@@ -196,6 +198,7 @@ class ShadowModel:
             self._rounds,
             self._events,
             self._events_seen,
+            self._migrations,
             self._life,
         )
         return self._publisher.snapshot(
@@ -429,6 +432,7 @@ class ShadowModel:
         """Keep the most recent events, and act on those that change pools (they are rare)."""
         self._events = np.concatenate([self._events, words])[-EVENTS_KEPT:]
         self._events_seen += len(words)
+        self._migrations.take(words)
         control = words[_CONTROL_KINDS[wire.kinds(words)]]
         for record in control[np.argsort(control[:, wire.WORD_TIME], kind="stable")]:
             self._take_control(record)
@@ -478,5 +482,6 @@ class ShadowModel:
         for pool in self._pools.forgettable():
             self._rows.release(self._rows_of(pool, tombstones=True))
             self._pools.forget(pool)
+            self._migrations.forget(pool.serial)
             if self._life:
                 self._life.forget(pool.slot)

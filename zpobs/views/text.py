@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from zpobs.migration import PoolMigration, error_name
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
 from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
@@ -166,7 +167,16 @@ def _pools(snapshot: Snapshot, rates: Mapping[int, PoolRates], wanted: str | Non
             f"migrations {count(counters.migrations)} "
             f"(failed {count(counters.migration_failures)})"
         )
+        if pool.migration is not None and pool.migration.errors:
+            lines.append(f"{'':10}migrations failed: {_errors(pool.migration)}")
     return lines
+
+
+def _errors(migration: PoolMigration) -> str:
+    """Return the errors and how often each was met, those met most first."""
+    by_count = sorted(migration.errors.items(), key=lambda each: (-each[1], each[0]))
+    told = ", ".join(f"{error_name(error)} {times:,}" for error, times in by_count)
+    return told if migration.status == "exact" else f"{told} ({migration.status})"
 
 
 def class_rows(
