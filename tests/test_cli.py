@@ -59,6 +59,7 @@ OPTIONS = [
     "--duration",
     "--pool",
     "--zspages",
+    "--life",
     "--sort",
     "--limit",
     "--ascii",

@@ -207,7 +207,7 @@ def test_without_probes_nothing_is_told() -> None:
     model = ShadowModel(KERNEL, Coverage(hooks=0, why_no_hooks="none wanted"), life=True)
     model.apply(as_words([record_of(BASE, "state", 1, 100)]))
     life = the_life(model, 300)
-    assert life.to_json() == {"status": "unknown", "reasons": ["none wanted"]}
+    assert life.to_json() == {"status": "unknown", "reasons": ["no probe is attached: none wanted"]}
 
 
 @pytest.mark.parametrize(("ns", "bucket"), [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (2**62, 63)])

@@ -217,7 +217,9 @@ class Publisher:
             return None
         rows = live.rows[live.slot == pool.slot]
         coverage = self._coverage
-        why = "" if coverage.follows else "; ".join(coverage.unseen) or coverage.why_no_hooks
+        why = "; ".join(coverage.unseen)
+        if not coverage.hooks:
+            why = f"no probe is attached: {coverage.why_no_hooks}"
         return known.life.of_pool(
             known.rows, rows, pool.slot, mono_ns=mono_ns, ago_ns=ago_ns, no_probes=why
         )
