@@ -33,7 +33,7 @@ def reads() -> set[tuple[str, str]]:
     """Return (macro, member) for every member that the probes name."""
     return {
         (macro, second if macro.startswith("GET") else first)
-        for macro, first, second in _READ.findall(code("probes.bpf.c"))
+        for macro, first, second in _READ.findall(code("probes.bpf.c") + code("zs_probe.h"))
     }
 
 

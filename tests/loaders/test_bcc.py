@@ -140,7 +140,7 @@ def test_the_plan_becomes_constants(bcc: type[FakeBpf]) -> None:
 def test_the_text_is_the_three_sources(bcc: type[FakeBpf]) -> None:
     """bcc gets wire format, dialect and probes as one text, each under its own name."""
     attach()
-    names = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
+    names = ("zs_wire.h", "dialect_bcc.h", "zs_probe.h", "probes.bpf.c")
     parts = [f'#line 1 "{name}"\n{bpf_text(name)}' for name in names]
     assert bcc.made[0].text == "\n".join(parts)
 

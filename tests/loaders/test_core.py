@@ -19,7 +19,7 @@ from zpobs.errors import EnvironmentLacksError
 from zpobs.kernel.facts import probe_kernel
 from zpobs.kernel.hooks import Hook, all_hooks
 from zpobs.kernel.plan import AttachForm, ProbePlan, make_plan
-from zpobs.loaders import MAPS, ProbesRefusedError, bcc, core, libbpf, make_loader
+from zpobs.loaders import MAPS, ProbesRefusedError, bcc, core, libbpf, make_loader, programs
 from zpobs.loaders.bcc import BccLoader
 from zpobs.loaders.core import CoreLoader
 from zpobs.loaders.libbpf import BpfObject, LibbpfError
@@ -36,7 +36,12 @@ def plan() -> ProbePlan:
 
 
 def load(plan: ProbePlan, hooks: tuple[Hook, ...], form: AttachForm) -> BpfObject:
-    return CoreLoader()._load_hooks(plan, hooks, form, RING_BYTES)
+    return programs.load_all(
+        bpf_object("probes.bpf.o"),
+        hooks,
+        form,
+        lambda loaded: core.prepare_maps(loaded, plan, RING_BYTES),
+    )
 
 
 def map_info(fd: int) -> dict[str, str]:
@@ -57,7 +62,7 @@ def test_the_object_has_every_hook_in_both_forms() -> None:
         program
         for hook in all_hooks()
         for form in ("fentry", "kprobe")
-        for program, _ in core._programs(hook, form)  # type: ignore[arg-type]
+        for program, _ in programs.programs_of(hook, form)  # type: ignore[arg-type]
     }
     with BpfObject(bpf_object("probes.bpf.o")) as opened:
         assert sorted(program_names(opened)) == sorted(wanted)
@@ -73,7 +78,7 @@ def test_the_words_of_the_setup_are_those_of_the_dialect() -> None:
     """What is packed for .rodata.setup has the members of struct zs_setup."""
     (body,) = re.findall(r"struct zs_setup \{(.*?)\};", bpf_text("dialect_core.h"), re.DOTALL)
     assert re.findall(r"u64 (\w+);", body) == ["ring_bytes", "vmemmap_base", "births_on_insert"]
-    assert core._SETUP.size == 24
+    assert programs._SETUP.size == 24
 
 
 @pytest.mark.native
@@ -98,7 +103,8 @@ def test_the_verifier_takes_every_kprobe_program(plan: ProbePlan, hook: Hook) ->
     """Each hook's kprobe programs load here, with frames and without, though none can attach."""
     for base in (plan.vmemmap_base, None):
         with load(replace(plan, vmemmap_base=base), (hook,), "kprobe") as loaded:
-            fds = [loaded.program_fd(program) for program, _ in core._programs(hook, "kprobe")]
+            own = programs.programs_of(hook, "kprobe")
+            fds = [loaded.program_fd(program) for program, _ in own]
             assert all(map_info(fd)["prog_type"] == "2" for fd in fds)
 
 
@@ -115,7 +121,9 @@ def test_a_hook_that_cannot_be_loaded_is_sorted_out(plan: ProbePlan) -> None:
     assert loaded is not None
     with loaded:
         for hook in (hooks[0], hooks[2]):
-            assert [loaded.program_fd(program) for program, _ in core._programs(hook, "kprobe")]
+            assert [
+                loaded.program_fd(program) for program, _ in programs.programs_of(hook, "kprobe")
+            ]
     assert CoreLoader()._load(more, "kprobe", RING_BYTES, sort_out=False)[0] is None
 
 
@@ -255,4 +263,4 @@ def test_an_invented_plan_has_programs_for_all_its_hooks() -> None:
         there = set(program_names(opened))
     for like in ("7.3", "6.18", "6.12"):
         for hook in make_plan(make_facts(like)).hooks:
-            assert {program for program, _ in core._programs(hook, "fentry")} <= there
+            assert {program for program, _ in programs.programs_of(hook, "fentry")} <= there

@@ -26,7 +26,8 @@ class ProbePlan:
     frames cannot be told. ``trampolines`` tells whether BTF describes every
     hook, which fentry needs, ``kprobes`` whether the kernel has them,
     ``realtime`` whether it is PREEMPT_RT. ``btf_object`` is what has the BTF
-    of the hooks: vmlinux, or zsmalloc where that is a module.
+    of the hooks: vmlinux, or zsmalloc where that is a module. ``functions`` are those of
+    the kernel that can be hooked at all.
     """
 
     kernel: Kernel
@@ -39,6 +40,7 @@ class ProbePlan:
     kprobes: bool
     realtime: bool
     btf_object: str
+    functions: frozenset[str]
 
     @property
     def births_on_insert(self) -> bool:
@@ -90,6 +92,7 @@ def make_plan(
         kprobes=facts.kprobes,
         realtime=facts.realtime,
         btf_object="zsmalloc" if facts.btf.of_a_module else "vmlinux",
+        functions=facts.functions,
         trampolines=all(facts.btf.has_function(hook.function) for hook in hooks),
     )
 

@@ -25,7 +25,7 @@ from zpobs.loaders.verifier import refusal
 from zpobs.shortage import check_files, raise_shortage
 
 _NO_MEMORY = os.strerror(errno.ENOMEM)
-_SOURCES = ("zs_wire.h", "dialect_bcc.h", "probes.bpf.c")
+_SOURCES = ("zs_wire.h", "dialect_bcc.h", "zs_probe.h", "probes.bpf.c")
 
 
 class BccLoader:

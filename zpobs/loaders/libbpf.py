@@ -96,6 +96,7 @@ class _Libbpf:
         self.set_initial_value = bind(
             "bpf_map__set_initial_value", number, pointer, text, ctypes.c_size_t
         )
+        self.reuse_fd = bind("bpf_map__reuse_fd", number, pointer, number)
         self.map_fd = bind("bpf_map__fd", number, pointer)
         self.program_fd = bind("bpf_program__fd", number, pointer)
         self.set_autoload = bind("bpf_program__set_autoload", number, pointer, ctypes.c_bool)
@@ -193,6 +194,10 @@ class BpfObject(Closing):
         self._checked(
             self._library.set_max_entries(self._map(name), max_entries), f"sizing map {name}"
         )
+
+    def share_map(self, name: str, fd: int) -> None:
+        """Have programs use a map that is there already, before loading; it stays its owner's."""
+        self._checked(self._library.reuse_fd(self._map(name), fd), f"sharing map {name}")
 
     def set_initial_value(self, name: str, value: bytes) -> None:
         """Set the content of a map of variables, such as ``.rodata.setup``, before loading."""
