@@ -118,6 +118,34 @@
 #define ZS_LOSS_UNPAIRED 1
 #define ZS_LOSS_WORDS 2
 
+/*
+ * Latency: how long calls take, in buckets of powers of two. Bucket b holds those from 2^(b-1) up
+ * to, but not including, 2^b ns; the last one all that are longer. The key of a cell is
+ * serial:32 | class index:16 | kind:16, the kind in the lowest bits.
+ */
+#define ZS_LATENCY_BUCKETS 40
+#define ZS_LATENCY_CELLS 4096
+/* zs_malloc() from its call to its return, with success and without. */
+#define ZS_LATENCY_ALLOC 0
+#define ZS_LATENCY_ALLOC_FAILED 1
+/* zs_free() from its call to its return. */
+#define ZS_LATENCY_FREE 2
+/* From the call until the class lock is held: in zspages that exist, in new ones, of frees. */
+#define ZS_LATENCY_ALLOC_LOCK 3
+#define ZS_LATENCY_ALLOC_GROW 4
+#define ZS_LATENCY_FREE_LOCK 5
+/* zs_page_migrate() from its call to its return, with success and without. */
+#define ZS_LATENCY_MIGRATION 6
+#define ZS_LATENCY_MIGRATION_FAILED 7
+#define ZS_LATENCY_KINDS 8
+/* Of a call that ended before its size class was known. */
+#define ZS_LATENCY_NO_CLASS 0xffff
+
+/* Words of what latency could not tell: calls without one of their ends, and without a cell. */
+#define ZS_LATENCY_UNPAIRED 0
+#define ZS_LATENCY_NO_CELL 1
+#define ZS_LATENCY_LOSSES 2
+
 /* Words of the buffer that the scanner fills, slice by slice: 36,864 records. */
 #define ZS_SCAN_WORDS 258048
 
@@ -136,6 +164,16 @@ struct zs_pool_counters {
 
 struct zs_loss_counters {
 	u64 word[ZS_LOSS_WORDS];
+};
+
+struct zs_latency {
+	u64 count;
+	u64 sum_ns;
+	u64 bucket[ZS_LATENCY_BUCKETS];
+};
+
+struct zs_latency_losses {
+	u64 word[ZS_LATENCY_LOSSES];
 };
 
 /* A pool, by address; serial 0 if it found no place and is not watched. User space reads it, twin:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from zpobs.kernel.btf import Btf
 from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.hooks import all_hooks
+from zpobs.latency import Histogram, PoolLatency
 from zpobs.life import AGE_BUCKETS, PoolLife
 from zpobs.snapshot import (
     ClassTable,
@@ -331,6 +332,32 @@ def make_snapshot(*pools: PoolView, at_s: float = 0, **changed: Any) -> Snapshot
 
 def _ints(*values: int) -> npt.NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
+
+
+def make_latency(**changed: object) -> PoolLatency:
+    """Return the latencies of a pool of two classes; no migration failed."""
+
+    def made(*rows: tuple[int, dict[int, int]]) -> Histogram:
+        buckets = np.zeros((len(rows), 40), dtype=np.int64)
+        for at, (_, counts) in enumerate(rows):
+            for bucket, count in counts.items():
+                buckets[at, bucket] = count
+        # As if all were three quarters of what the bucket ends with.
+        sums = (buckets * 3 * (1 << np.arange(40)) // 4).sum(axis=1)
+        return Histogram(_ints(*(index for index, _ in rows)), sums, buckets)
+
+    kinds = {
+        "alloc": made((3, {11: 60, 12: 35, 20: 1}), (254, {14: 400, 39: 2})),
+        "alloc_lock": made((3, {9: 96})),
+        "alloc_grow": made((254, {13: 402})),
+        "alloc_failed": made((-1, {5: 1})),
+        "free": made((3, {10: 50})),
+        "free_lock": made((3, {8: 50})),
+        "migration": made((3, {16: 7})),
+        "migration_failed": made(),
+    }
+    values = {"status": "exact", "reasons": (), "since_ns": 5_000_000_000, "kinds": kinds}
+    return PoolLatency(**(values | changed))  # type: ignore[arg-type]
 
 
 def make_life(**changed: object) -> PoolLife:

@@ -60,6 +60,7 @@ OPTIONS = [
     "--pool",
     "--zspages",
     "--life",
+    "--latency",
     "--sort",
     "--limit",
     "--ascii",

@@ -21,12 +21,15 @@ from tests.factories import (
     ints,
     make_classes,
     make_health,
+    make_latency,
     make_life,
     make_pool,
     make_snapshot,
     make_zspages,
 )
 from zpobs import wire
+from zpobs.addons import AddOnView, MapFill
+from zpobs.latency import KINDS
 from zpobs.migration import PoolMigration, Refusal
 from zpobs.model.publish import event_of
 from zpobs.snapshot import Event
@@ -52,6 +55,7 @@ HEALTH_KEYS = [
     "scans",
     "last_scan_ns",
     "reasons",
+    "addons",
 ]
 POOL_KEYS = [
     "id",
@@ -106,6 +110,21 @@ CLASS_KEYS = [
 CLASS_COUNTER_KEYS = ["allocs", "frees", "moves"]
 
 
+ADDON = AddOnView("latency", "bounded", ("why",), 4, ("zs_free",), (MapFill("cells", 3, 9, 1),))
+
+
+def test_an_addon_says_how_full_its_tables_are() -> None:
+    """Each with its size, and what found no place."""
+    assert ADDON.to_json() == {
+        "name": "latency",
+        "status": "bounded",
+        "reasons": ["why"],
+        "hooks": 4,
+        "missed_hooks": ["zs_free"],
+        "maps": [{"name": "cells", "used": 3, "size": 9, "refused": 1}],
+    }
+
+
 def test_the_object_has_the_keys_of_schema_1() -> None:
     """Every object has exactly the documented keys, in their order."""
     out = make_snapshot(make_pool()).to_json()
@@ -133,6 +152,7 @@ def test_the_object_says_what_the_snapshot_says() -> None:
         scans=4,
         last_scan_ns=5,
         reasons=("why",),
+        addons=(ADDON,),
     )
     scanned = {"scan_ns": 8, "kernel_pages": 90, "pages_compacted": 91}
     classes = make_classes(statuses=("exact", "bounded", "unknown", "exact"))
@@ -150,7 +170,7 @@ def test_the_object_says_what_the_snapshot_says() -> None:
     assert out["kernel"] == dict(
         zip(KERNEL_KEYS, (KERNEL.release, 4096, 8, "zpdesc", 12, 56), strict=True)
     )
-    values = ("bounded", 1, 2, 1, ["zs_malloc"], 3, 4, 5, ["why"])
+    values = ("bounded", 1, 2, 1, ["zs_malloc"], 3, 4, 5, ["why"], [ADDON.to_json()])
     assert out["health"] == dict(zip(HEALTH_KEYS, values, strict=True))
     (told,) = out["pools"]
     assert [told[key] for key in POOL_KEYS[:6]] == [7, "zswapf", "zswap", "bounded", 6, 8]
@@ -365,5 +385,9 @@ def test_the_docs_name_every_key() -> None:
     (block,) = re.findall(r"^```\n(.*?)^```", JSON_DOC.read_text(encoding="utf-8"), FLAGS)
     # Words that stand for values, not keys, follow a colon or a bar.
     documented = set(re.findall(r'(?<![:|] )(?<![:|])"(\w+)"', block))
-    whole = make_pool(zspage_list=make_zspages(), life=make_life(), migration=REFUSED)
-    assert documented == set(keys(make_snapshot(whole).to_json()))
+    whole = make_pool(
+        zspage_list=make_zspages(), life=make_life(), migration=REFUSED, latency=make_latency()
+    )
+    told = set(keys(make_snapshot(whole, health=make_health(addons=(ADDON,))).to_json()))
+    # Kinds of calls are told below the object.
+    assert documented == told - (set(KINDS) - {"migration"})

@@ -22,6 +22,7 @@ from zpobs.compaction import forecast
 from zpobs.coverage import coverage_of, no_probes
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError, ShortageError
+from zpobs.extras import Extras
 from zpobs.host import (
     check_pool,
     check_privilege,
@@ -108,6 +109,7 @@ class Session:
         self._names: tuple[str, ...] = ()
         self._attached: Attached | None = None
         self._ring: RingConsumer | None = None
+        self._extras = Extras(wishes)
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
         self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
         self._poll = select.epoll()
@@ -148,6 +150,7 @@ class Session:
             if not self.scans:
                 raise self._nothing(error) from error
             self._model.cover(no_probes(self._plan, error.found))
+            self._extras.refuse(error.found)
             self._scan_each = True
             return
         self._attached = attached
@@ -157,6 +160,7 @@ class Session:
         self._ring = RingConsumer(attached.map_fds["zs_events"], attached.ring_bytes)
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
+        self._extras.attach(self._plan, attached)
         coverage = coverage_of(self._plan, attached)
         self._model.cover(coverage)
         self._scan_each = self.scans and bool(coverage.unseen)
@@ -217,6 +221,7 @@ class Session:
             zspages=zspages,
             pool=pool,
         )
+        snapshot = self._extras.added_to(snapshot)
         snapshot = self._surroundings.added_to(snapshot, owners, self._names)
         if self._ring and self._ring.held_back:
             snapshot = snapshot.doubted(f"a CPU has held a record back for {_PATIENCE_S:.0f} s")
@@ -384,6 +389,7 @@ class Session:
         self._poll.close()
         if self._ring:
             self._ring.close()
+        self._extras.close()
         if self._attached:
             self._attached.close()
 

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from zpobs.addons import AddOnView
 from zpobs.compaction import PoolForecast
+from zpobs.latency import PoolLatency
 from zpobs.life import PoolLife
 from zpobs.migration import PoolMigration
 from zpobs.waste import class_waste, pool_waste
@@ -56,7 +58,7 @@ class Health:
     count), ``missed_hooks`` names hooks that could not be attached, ``hooks``
     those that are. ``reasons`` are sentences, one for each thing that makes
     ``status`` less than exact; where only scans tell anything one says so,
-    whatever the status.
+    whatever the status. ``addons`` are what is gathered besides, if it was asked for.
     """
 
     status: Status
@@ -68,6 +70,7 @@ class Health:
     last_scan_ns: int | None
     reasons: tuple[str, ...] = ()
     missed_counting_runs: int = 0
+    addons: tuple[AddOnView, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``health`` object."""
@@ -81,6 +84,7 @@ class Health:
             "scans": self.scans,
             "last_scan_ns": self.last_scan_ns,
             "reasons": list(self.reasons),
+            "addons": [each.to_json() for each in self.addons],
         }
 
 
@@ -307,8 +311,8 @@ class PoolView:
     ``scan_ns`` is the end of its last scan; the kernel said then that it has
     ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
-    each of these may be up to so many higher. ``migration`` are the failures. ``life`` and
-    ``compaction`` (a forecast) are there if they were asked for.
+    each of these may be up to so many higher. ``migration`` are the failures. ``life``,
+    ``compaction`` (a forecast) and ``latency`` are there if they were asked for.
     """
 
     id: int
@@ -331,6 +335,7 @@ class PoolView:
     migration: PoolMigration | None = None
     life: PoolLife | None = None
     compaction: PoolForecast | None = None
+    latency: PoolLatency | None = None
 
     def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -359,6 +364,8 @@ class PoolView:
             out["life"] = self.life.to_json()
         if self.compaction is not None:
             out["compaction"] = self.compaction.to_json()
+        if self.latency is not None:
+            out["latency"] = self.latency.to_json()
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()

@@ -16,7 +16,7 @@ class Wishes:
 
     ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
     clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
-    the lives of zspages.
+    the lives of zspages, ``latency`` measures how long calls take.
     """
 
     loader: LoaderName = "auto"
@@ -27,3 +27,4 @@ class Wishes:
     scan: bool = True
     rescan_s: float = DEFAULT_RESCAN_S
     life: bool = False
+    latency: bool = False

@@ -57,6 +57,13 @@ _LifeOption = Annotated[
         help="Births, ages and deaths of zspages, and their time in each fullness group.",
     ),
 ]
+_LatencyOption = Annotated[
+    bool,
+    typer.Option(
+        "--latency",
+        help="How long allocations, frees and migrations take: histograms by size class.",
+    ),
+]
 _LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -106,6 +113,7 @@ def top(
         typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
     ] = False,
     life: _LifeOption = False,
+    latency: _LatencyOption = False,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
@@ -138,6 +146,7 @@ def top(
         scan=scan,
         rescan_s=rescan,
         life=life,
+        latency=latency,
     )
     with (
         output_checked(),

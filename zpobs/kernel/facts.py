@@ -11,7 +11,7 @@ from pathlib import Path
 from zpobs import advice
 from zpobs.errors import EnvironmentLacksError
 from zpobs.kernel.btf import Btf
-from zpobs.kernel.hooks import all_hooks
+from zpobs.kernel.hooks import hookable
 
 _VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 _KALLSYMS = Path("/proc/kallsyms")
@@ -76,8 +76,8 @@ def read_btf() -> Btf:
 def read_facts(btf: Btf) -> KernelFacts:
     """Gather what there is, however little; raise OSError if /proc/kallsyms cannot be read."""
     release = os.uname().release
-    wanted = {hook.function for hook in all_hooks()}
-    symbols = _symbols(wanted | {"zs_malloc", _SHRINKER})
+    wanted = hookable()
+    symbols = _symbols(wanted | {_SHRINKER})
     return KernelFacts(
         release=release,
         page_size=os.sysconf("SC_PAGE_SIZE"),
@@ -90,7 +90,7 @@ def read_facts(btf: Btf) -> KernelFacts:
     )
 
 
-def _symbols(wanted: set[str]) -> dict[str, int]:
+def _symbols(wanted: frozenset[str]) -> dict[str, int]:
     """Return the addresses of those symbols that kallsyms lists under exactly these names."""
     found: dict[str, int] = {}
     with _KALLSYMS.open("rb") as listing:

@@ -135,3 +135,18 @@ def all_hooks() -> tuple[Hook, ...]:
         for hooks in choice.sets:
             found.update((hook.function, hook) for hook in hooks)
     return tuple(found.values())
+
+
+def hookable() -> frozenset[str]:
+    """Return the names of all functions that anything may hook, add-ons included."""
+    return frozenset(hook.function for hook in (*all_hooks(), *LATENCY_HOOKS))
+
+
+# Of the add-on that measures how long calls take (bpf/latency.bpf.c).
+LATENCY_HOOKS: tuple[Hook, ...] = (
+    Hook("zs_malloc", ("entry", "return"), "how long allocations take"),
+    Hook("obj_malloc", ("entry",), "how long allocations take until they hold the class lock"),
+    Hook("zs_free", ("entry", "return"), "how long frees take"),
+    Hook("obj_free", ("entry",), "the class of a free, and how long it takes to the class lock"),
+    Hook("zs_page_migrate", ("entry", "return"), "how long migrations take"),
+)

@@ -10,6 +10,7 @@ from zpobs.migration import PoolMigration, error_name
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
 from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
+from zpobs.views.latency import latency_lines
 from zpobs.views.life import life_lines
 from zpobs.views.lines import plain
 from zpobs.views.split import split_lines
@@ -68,6 +69,8 @@ def render(
         lines += ["", *_classes(each, rows, snapshot.kernel, sort, limit)]
         if each.life is not None:
             lines += ["", *life_lines(each.name, each.life, snapshot.time_ns)]
+        if each.latency is not None:
+            lines += ["", *latency_lines(each.name, each.latency, snapshot.time_ns)]
     return lines
 
 

@@ -16,6 +16,8 @@ from tests.factories import (
     ints,
     make_classes,
     make_health,
+    make_latency,
+    make_life,
     make_pool,
     make_snapshot,
 )
@@ -139,6 +141,32 @@ def some_events() -> tuple[Event, ...]:
     )
 
 
+def measured() -> Scene:
+    """The busy pools with the lives of their zspages and how long calls take, the second idle."""
+    scene = busy()
+    first, second = scene.snapshot.pools
+    pools = (
+        replace(first, life=make_life(), latency=make_latency()),
+        replace(second, life=make_life(births=ints([0, 1])), latency=make_latency(kinds={})),
+    )
+    return replace(scene, snapshot=replace(scene.snapshot, pools=pools))
+
+
+def unmeasured() -> Scene:
+    """The same where the programs that measure could not be attached."""
+    scene = busy()
+    why = ("no probe is attached: none may",)
+    pools = tuple(
+        replace(
+            each,
+            life=make_life(status="unknown", reasons=why),
+            latency=make_latency(status="unknown", reasons=why, kinds={}),
+        )
+        for each in scene.snapshot.pools
+    )
+    return replace(scene, snapshot=replace(scene.snapshot, pools=pools))
+
+
 def scans_alone() -> Scene:
     """A kernel that refuses probes: nothing is counted and nothing happens."""
     reason = "no probe attaches (CONFIG_KPROBES is not set): every frame is a scan of its own"
@@ -221,8 +249,8 @@ def quiet() -> Scene:
 SCENES: dict[str, Callable[[], Scene]] = {
     each.__name__: each
     for each in (
-        busy, scans_alone, bounded, described, described_huge, unread, unreadable,
-        no_pools, no_such_pool, empty_pool, quiet,
+        busy, measured, unmeasured, scans_alone, bounded, described, described_huge, unread,
+        unreadable,        no_pools, no_such_pool, empty_pool, quiet,
     )
 }  # fmt: skip
 

@@ -46,6 +46,14 @@ GOLDEN: dict[str, tuple[str, tuple[str, ...], Size]] = {
     "pools": ("busy", (), USUAL),
     "classes": ("busy", IN_CLASSES, USUAL),
     "zspages": ("busy", IN_ZSPAGES, USUAL),
+    "latency": ("measured", ("l",), USUAL),
+    "latency-wide": ("measured", ("l",), WIDE),
+    "latency-of-classes": ("measured", ("enter", "l"), USUAL),
+    "latency-not-asked": ("busy", ("l",), USUAL),
+    "latency-unknown": ("unmeasured", ("enter", "l"), USUAL),
+    "life": ("measured", ("z",), USUAL),
+    "life-of-classes": ("measured", ("enter", "z"), WIDE),
+    "life-not-asked": ("busy", ("enter", "z"), SMALL),
     "descriptors": ("described", (*TO_107, "enter", "down"), USUAL),
     "descriptors-wide": ("described", (*TO_107, "enter", "down"), WIDE),
     "descriptors-of-a-huge-zspage": ("described_huge", HUGE, USUAL),
@@ -79,7 +87,14 @@ GOLDEN: dict[str, tuple[str, tuple[str, ...], Size]] = {
     "descriptors-not-readable": ("unreadable", (*TO_107, "enter"), USUAL),
 }
 # Screens in ASCII alone, screens after a second scene, and the roles of one.
-ALSO = {"classes-ascii", "events-ascii", "pool-vanished", "zspage-freed", "classes-roles"}
+ALSO = {
+    "classes-ascii",
+    "events-ascii",
+    "pool-vanished",
+    "zspage-freed",
+    "classes-roles",
+    "latency-ascii",
+}
 
 
 def compare(name: str, lines: list[str]) -> None:
@@ -98,7 +113,7 @@ def test_the_screen_is_as_it_was(name: str) -> None:
     compare(name, texts(render(made, typed(made, keys, size=size), size)))
 
 
-@pytest.mark.parametrize("name", ["classes", "events"])
+@pytest.mark.parametrize("name", ["classes", "events", "latency"])
 def test_the_screen_in_ascii_is_as_it_was(name: str) -> None:
     """The same screens for a terminal that knows nothing else."""
     scene, keys, size = GOLDEN[name]

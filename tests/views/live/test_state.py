@@ -107,6 +107,8 @@ DONE: dict[Action, Check] = {
     Action.SLOWER: becomes("interval_s", 5),
     Action.FASTER: becomes("interval_s", 1),
     Action.EVENTS: becomes("screen", Screen.EVENTS),
+    Action.LATENCY: becomes("screen", Screen.LATENCY),
+    Action.LIFE: becomes("screen", Screen.LIFE),
     Action.NEXT_POOL: becomes("pool_name", "zswap1"),
     Action.PREVIOUS_POOL: becomes("pool_name", "zswap1"),
     Action.COPY_JSON: effects(Effect.COPY_JSON),
@@ -155,7 +157,7 @@ def test_a_character_is_as_good_as_its_name(character: str, name: str) -> None:
 
 def test_keys_that_mean_nothing_change_nothing() -> None:
     """Nor do keys that mean something on other screens only."""
-    assert after(IN, "f9", "z", "ctrl+x") == IN
+    assert after(IN, "f9", "Z", "ctrl+x") == IN
     events = after(IN, "e")
     assert after(events, "enter", "s", "r", "tab") == events
 

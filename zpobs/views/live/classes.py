@@ -23,7 +23,7 @@ from zpobs.views.lines import Span
 from zpobs.views.live.cells import floats, number
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Ints, Table, Values, records_of
-from zpobs.views.live.view import ViewState
+from zpobs.views.live.view import Screen, ViewState
 from zpobs.views.scan import shares
 from zpobs.waste import Waste, class_waste, class_wasted_least
 
@@ -41,6 +41,12 @@ FIELDS = (
 def shown_pool(scene: Scene, state: ViewState) -> PoolView | None:
     """Return the pool that is drilled into, None if it is not there."""
     return next((each for each in scene.snapshot.pools if each.id == state.pool), None)
+
+
+def watched_pool(scene: Scene, state: ViewState) -> PoolView | None:
+    """Return the pool that the screen is about, None if it is about all of them."""
+    everything = state.screen == Screen.EVENTS or state.depth == Screen.POOLS
+    return None if everything else shown_pool(scene, state)
 
 
 def classes_table(scene: Scene, state: ViewState) -> Table:

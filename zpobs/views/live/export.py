@@ -9,7 +9,7 @@ import re
 from typing import Any, Literal
 
 from zpobs.views.figures import clock
-from zpobs.views.live.classes import shown_pool, waste_record
+from zpobs.views.live.classes import waste_record, watched_pool
 from zpobs.views.live.descriptors import entry_of, look_of
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
@@ -46,7 +46,7 @@ def export_name(scene: Scene, state: ViewState, form: Form) -> str:
     # A pool's name comes from its owner: nothing in it may lead out of the directory.
     pool = re.sub(r"[^\w.]", "_", state.pool_name, flags=re.ASCII).lstrip(".") or "pool"
     parts = ["zpobs", state.screen.value]
-    if state.screen not in (Screen.POOLS, Screen.EVENTS):
+    if state.screen != Screen.EVENTS and state.depth != Screen.POOLS:
         parts.insert(1, pool)
     when = clock(scene.snapshot.time_ns, "%Y%m%d-%H%M%S")
     return f"{'-'.join([*parts, when])}.{form}"
@@ -69,7 +69,7 @@ def _head(scene: Scene, state: ViewState) -> dict[str, Any]:
     }
     if state.screen == Screen.EVENTS:
         return {**out, "events_seen": shot.events_seen}
-    pool = None if state.screen == Screen.POOLS else shown_pool(scene, state)
+    pool = watched_pool(scene, state)
     if pool is not None:
         out["pool"] = {"id": pool.id, "name": pool.name, "owner": pool.owner, "status": pool.status}
         out["pool"] |= waste_record(pool_waste(pool, shot.kernel))

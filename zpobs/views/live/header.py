@@ -18,10 +18,10 @@ from zpobs.views.figures import (
     status_span,
 )
 from zpobs.views.lines import Line, Part, Span, cut, joined, plain, width, wrapped
-from zpobs.views.live.classes import shown_pool
+from zpobs.views.live.classes import shown_pool, watched_pool
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.view import DEPTHS, Screen, ViewState
+from zpobs.views.live.view import DEPTHS, OVERLAYS, Screen, ViewState
 from zpobs.views.split import split_lines
 from zpobs.waste import Range, class_waste, pool_waste
 
@@ -132,7 +132,7 @@ def _total(values: Iterable[float | None]) -> float | None:
 
 def _pools(scene: Scene, state: ViewState, columns: int) -> list[Line]:
     shot = scene.snapshot
-    pool = None if state.screen in (Screen.POOLS, Screen.EVENTS) else shown_pool(scene, state)
+    pool = watched_pool(scene, state)
     pools = shot.pools if pool is None else (pool,)
     if not pools:
         return [cut((("no pools", "title"),), columns)]
@@ -174,7 +174,7 @@ def _names(pools: tuple[PoolView, ...], columns: int) -> str:
 
 
 def _activity(scene: Scene, state: ViewState, columns: int) -> list[Line]:
-    pool = None if state.screen in (Screen.POOLS, Screen.EVENTS) else shown_pool(scene, state)
+    pool = watched_pool(scene, state)
     pools = scene.snapshot.pools if pool is None else (pool,)
     if not pools:
         return []
@@ -211,7 +211,7 @@ def _split(scene: Scene, state: ViewState, columns: int) -> list[Line]:
         rows = listing(scene, state)
         chosen = rows.id_at(rows.row_of(state.place, tail=False))
         pool = next((each for each in scene.snapshot.pools if each.id == chosen), None)
-    if pool is None or state.screen == Screen.EVENTS:
+    if pool is None or state.screen in OVERLAYS:
         return []
     if state.screen in (Screen.POOLS, Screen.CLASSES):
         return split_lines(pool.name, pool_waste(pool, kernel), columns)
@@ -246,8 +246,10 @@ def _crumbs(scene: Scene, state: ViewState, columns: int) -> Line:
 
 
 def _path(scene: Scene, state: ViewState, columns: int) -> Line:
-    if state.screen == Screen.EVENTS:
-        return (("events", "title"),)
+    if state.screen in OVERLAYS:
+        pool = watched_pool(scene, state)
+        of = f" of {pool.name}" if pool else " of all pools"
+        return ((state.screen.value, "title"), ("" if state.screen == Screen.EVENTS else of, ""))
     steps: list[Callable[[], str]] = [
         lambda: "pools",
         lambda: state.pool_name,

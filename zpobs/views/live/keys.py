@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from zpobs.views.live.view import Screen
+from zpobs.views.live.view import OVERLAYS, Screen
 
 
 class Action(StrEnum):
@@ -27,6 +27,8 @@ class Action(StrEnum):
     SLOWER = "slower"
     FASTER = "faster"
     EVENTS = "events"
+    LATENCY = "latency"
+    LIFE = "life"
     NEXT_POOL = "next_pool"
     PREVIOUS_POOL = "previous_pool"
     COPY_JSON = "copy_json"
@@ -57,9 +59,10 @@ class Key:
     screens: tuple[Screen, ...] = tuple(Screen)
 
 
-_SORTED = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES)
-_FILTERED = (*_SORTED, Screen.EVENTS)
-_DRILLED = (Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS, Screen.EVENTS)
+_OPENED = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES)
+_SORTED = (*_OPENED, *(each for each in OVERLAYS if each != Screen.EVENTS))
+_FILTERED = (*_OPENED, *OVERLAYS)
+_DRILLED = (Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS, *OVERLAYS)
 
 KEYS: tuple[Key, ...] = (
     Key(Action.UP, ("up", "k"), "move up a row"),
@@ -68,7 +71,7 @@ KEYS: tuple[Key, ...] = (
     Key(Action.PAGE_DOWN, ("pagedown", "ctrl+f"), "move down a page"),
     Key(Action.FIRST, ("home", "g"), "go to the first row"),
     Key(Action.LAST, ("end", "G"), "go to the last row; of the events: follow them"),
-    Key(Action.OPEN, ("enter", "right"), "open the row under the cursor", "open", 1, _SORTED),
+    Key(Action.OPEN, ("enter", "right"), "open the row under the cursor", "open", 1, _OPENED),
     Key(Action.BACK, ("escape", "backspace", "left"), "go back out", "back", 2, _DRILLED),
     Key(
         Action.SORT_NEXT, ("s", "greater_than_sign"), "sort by the next column", "sort", 4, _SORTED
@@ -89,6 +92,8 @@ KEYS: tuple[Key, ...] = (
     Key(Action.SLOWER, ("plus", "equals_sign"), "longer interval between frames"),
     Key(Action.FASTER, ("minus",), "shorter interval between frames"),
     Key(Action.EVENTS, ("e",), "events, and back", "events", 6),
+    Key(Action.LATENCY, ("l",), "how long calls take (--latency), and back", "latency", 10),
+    Key(Action.LIFE, ("z",), "the lives of zspages (--life), and back", "life", 11),
     Key(Action.NEXT_POOL, ("tab",), "the next pool", "next pool", 9, (Screen.CLASSES,)),
     Key(Action.PREVIOUS_POOL, ("shift+tab",), "the pool before", screens=(Screen.CLASSES,)),
     Key(Action.COPY_JSON, ("c",), "copy this view, all its rows, as JSON", "copy", 8),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from zpobs.views.live.classes import classes_table
 from zpobs.views.live.descriptors import descriptors_table
 from zpobs.views.live.events import events_table
+from zpobs.views.live.latency import latency_table
+from zpobs.views.live.life import life_table
 from zpobs.views.live.pools import pools_table
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import FilterError, Ints, Table, fitting, sorted_rows
@@ -48,7 +51,7 @@ def listing(scene: Scene, state: ViewState) -> Listing:
     """
     place, text = state.place, _filter_of(state)
     key = (
-        state.screen, state.pool, state.class_index, state.zspage,
+        state.screen, state.depth, state.pool, state.class_index, state.zspage,
         place.sort, place.reverse, text, state.ascii,
     )  # fmt: skip
     made: Listing | None = scene.memo.get(key)
@@ -71,16 +74,17 @@ def _listing(scene: Scene, state: ViewState, text: str) -> Listing:
         return Listing(table, order, str(error))
 
 
+_TABLES: Mapping[Screen, Callable[[Scene, ViewState], Table]] = {
+    Screen.POOLS: pools_table,
+    Screen.CLASSES: classes_table,
+    Screen.ZSPAGES: zspages_table,
+    Screen.DESCRIPTORS: descriptors_table,
+    Screen.EVENTS: events_table,
+    Screen.LATENCY: latency_table,
+    Screen.LIFE: life_table,
+}
+
+
 def table_of(scene: Scene, state: ViewState) -> Table:
     """Return the present screen's table."""
-    match state.screen:
-        case Screen.POOLS:
-            return pools_table(scene, state)
-        case Screen.CLASSES:
-            return classes_table(scene, state)
-        case Screen.ZSPAGES:
-            return zspages_table(scene, state)
-        case Screen.DESCRIPTORS:
-            return descriptors_table(scene, state)
-        case Screen.EVENTS:
-            return events_table(scene, state)
+    return _TABLES[state.screen](scene, state)

@@ -19,6 +19,8 @@ _NOUNS = {
     Screen.ZSPAGES: "zspage",
     Screen.DESCRIPTORS: "descriptor",
     Screen.EVENTS: "event",
+    Screen.LATENCY: "kind of call",
+    Screen.LIFE: "row",
 }
 
 

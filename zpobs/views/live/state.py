@@ -12,7 +12,7 @@ from zpobs.views.live.keys import Action, action_of, typing_action_of
 from zpobs.views.live.layout import body_rows, scrolled
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Ask, Scene
-from zpobs.views.live.view import DEPTHS, Effect, Place, Screen, Size, ViewState
+from zpobs.views.live.view import DEPTHS, OVERLAYS, Effect, Place, Screen, Size, ViewState
 from zpobs.views.live.zspages import listed_zspages
 
 __all__ = [
@@ -74,8 +74,7 @@ def followed(state: ViewState, scene: Scene) -> ViewState:
     gone = _gone(state, scene)
     if gone is not None:
         depth, message = gone
-        events = state.screen == Screen.EVENTS
-        shown = state.screen if events else depth
+        shown = state.screen if state.screen in OVERLAYS else depth
         state = replace(state, depth=depth, screen=shown).telling(message)
         if depth == Screen.POOLS and state.pool_name == scene.wanted:
             # The only one that was asked for: it is opened again if it comes back.
@@ -272,18 +271,22 @@ def _open(state: ViewState, scene: Scene) -> ViewState:
 
 
 def _back(state: ViewState, scene: Scene) -> ViewState:
-    if state.screen == Screen.EVENTS:
-        return _events(state, scene)
+    if state.screen in OVERLAYS:
+        return _laid_over(state.screen)(state, scene)
     if state.screen == Screen.POOLS:
         return state
     outer = DEPTHS[DEPTHS.index(state.screen) - 1]
     return _anchored(replace(state, screen=outer, depth=outer), scene)
 
 
-def _events(state: ViewState, scene: Scene) -> ViewState:
-    if state.screen == Screen.EVENTS:
-        return _anchored(replace(state, screen=state.depth), scene)
-    return replace(state, screen=Screen.EVENTS)
+def _laid_over(screen: Screen) -> Callable[[ViewState, Scene], ViewState]:
+    def change(state: ViewState, scene: Scene) -> ViewState:
+        """Lay a screen over what is drilled into, or take it away again."""
+        if state.screen == screen:
+            return _anchored(replace(state, screen=state.depth), scene)
+        return replace(state, screen=screen)
+
+    return change
 
 
 def _sorted(step: int) -> Callable[[ViewState, Scene], ViewState]:
@@ -353,7 +356,9 @@ _CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
     Action.PAUSE: _paused,
     Action.SLOWER: _slower,
     Action.FASTER: _faster,
-    Action.EVENTS: _events,
+    Action.EVENTS: _laid_over(Screen.EVENTS),
+    Action.LATENCY: _laid_over(Screen.LATENCY),
+    Action.LIFE: _laid_over(Screen.LIFE),
     Action.NEXT_POOL: _beside(1),
     Action.PREVIOUS_POOL: _beside(-1),
     Action.HELP: _help,

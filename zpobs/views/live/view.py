@@ -10,17 +10,24 @@ from typing import NamedTuple
 
 
 class Screen(StrEnum):
-    """The screens; each of the first four lies in what the one before it lists."""
+    """The screens; each of the first four lies in what the one before it lists.
+
+    The others lie over these: those of a pool show the one that is drilled into, else all.
+    """
 
     POOLS = "pools"
     CLASSES = "classes"
     ZSPAGES = "zspages"
     DESCRIPTORS = "descriptors"
     EVENTS = "events"
+    LATENCY = "latency"
+    LIFE = "life"
 
 
 # What is drilled into, outermost first.
 DEPTHS = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS)
+# What lies over that, until it is left again.
+OVERLAYS = tuple(screen for screen in Screen if screen not in DEPTHS)
 
 
 class Effect(StrEnum):
@@ -63,10 +70,10 @@ class ViewState:
     """All that the reader has chosen.
 
     ``pool``, ``class_index`` and ``zspage`` are what was drilled into as far as
-    ``depth``; ``screen`` is the same screen, or that of the events, which lie
-    over it. ``typing`` is a filter while it is being typed. ``start_pool``
-    names a pool to open as soon as there is one of that name. ``shorter`` are
-    ways to say ``message`` where there is less room.
+    ``depth``; ``screen`` is the same screen, or one of OVERLAYS.
+    ``typing`` is a filter while it is being typed. ``start_pool`` names a pool to
+    open as soon as there is one of that name. ``shorter`` are ways to say
+    ``message`` where there is less room.
     """
 
     interval_s: float
