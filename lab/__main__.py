@@ -78,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--console", type=Path, metavar="FILE", help="keep what the kernel printed in FILE"
     )
+    run.add_argument(
+        "--count-instructions",
+        action="store_true",
+        help="one CPU whose clock advances a nanosecond an instruction",
+    )
     run.add_argument("command", nargs="+", metavar="COMMAND")
     return parser
 
@@ -116,10 +121,11 @@ def _run(arguments: argparse.Namespace) -> int:
     machine = Machine(
         checkout=Path(__file__).resolve().parent.parent,
         memory=arguments.memory,
-        cpus=arguments.cpus,
+        cpus=1 if arguments.count_instructions else arguments.cpus,
         share=arguments.share,
         append=arguments.append,
         console=arguments.console,
+        count_instructions=arguments.count_instructions,
         environment={LACKING_VARIABLE: json.dumps(may_lack(archive.kernel(images.release)))},
     )
 

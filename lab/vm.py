@@ -80,7 +80,8 @@ class Machine:
 
     ``console`` is a file to keep its console in, those of boots that were lost first.
 
-    ``environment`` are further variables for the command.
+    ``environment`` are further variables for the command. ``count_instructions``
+    makes the guest's clock advance a nanosecond an instruction, whatever the host does.
     """
 
     checkout: Path
@@ -90,6 +91,7 @@ class Machine:
     append: str = ""
     console: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    count_instructions: bool = False
 
 
 @dataclass
@@ -244,11 +246,17 @@ def _arguments(
     folders = {"checkout": machine.checkout}
     if machine.share is not None:
         folders["share"] = machine.share
+    accelerator: tuple[str, ...] = ("-accel", "tcg,thread=multi,tb-size=512")
+    if machine.count_instructions:
+        accelerator = (
+            *("-accel", "tcg,thread=single,tb-size=512"),
+            *("-icount", "shift=0,sleep=off"),
+        )
     arguments = [
         need("qemu-system-x86_64", "qemu-system-x86"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", "q35", "-cpu", _CPU),
-        *("-accel", "tcg,thread=multi,tb-size=512"),
+        *accelerator,
         *("-m", machine.memory, "-smp", str(machine.cpus)),
         *("-kernel", str(images.vmlinuz), "-initrd", f"/proc/self/fd/{initrd}"),
         *("-append", f"{KERNEL_ARGUMENTS} {machine.append}".rstrip()),

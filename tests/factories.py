@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zpobs.addons import AddOnView, MapFill
 from zpobs.kernel.btf import Btf
 from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.hooks import all_hooks
@@ -332,6 +333,12 @@ def make_snapshot(*pools: PoolView, at_s: float = 0, **changed: Any) -> Snapshot
 
 def _ints(*values: int) -> npt.NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
+
+
+def make_addon() -> AddOnView:
+    """Return the add-on that measures latencies, one of whose hooks is missing."""
+    cells = MapFill("zs_latencies", 203, 4096)
+    return AddOnView("latency", "exact", (), 4, ("zs_page_migrate",), (cells,))
 
 
 def make_latency(**changed: object) -> PoolLatency:

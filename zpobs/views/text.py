@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from zpobs.migration import PoolMigration, error_name
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
+from zpobs.views.addons import addon_lines
 from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
 from zpobs.views.latency import latency_lines
 from zpobs.views.life import life_lines
@@ -128,6 +129,7 @@ def _header(snapshot: Snapshot) -> list[str]:
         f"{kernel.descriptor}, chain {chain}",
         health_line(snapshot.health, snapshot.time_ns),
     ]
+    lines += addon_lines(snapshot.health.addons)
     reasons = list(snapshot.health.reasons)
     if snapshot.health.missed_hooks and snapshot.health.hooks:
         reasons.insert(0, f"missed hooks: {', '.join(snapshot.health.missed_hooks)}")

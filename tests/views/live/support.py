@@ -14,6 +14,7 @@ from tests.factories import (
     TIME_NS,
     UNCOUNTED,
     ints,
+    make_addon,
     make_classes,
     make_health,
     make_latency,
@@ -149,7 +150,8 @@ def measured() -> Scene:
         replace(first, life=make_life(), latency=make_latency()),
         replace(second, life=make_life(births=ints([0, 1])), latency=make_latency(kinds={})),
     )
-    return replace(scene, snapshot=replace(scene.snapshot, pools=pools))
+    health = replace(scene.snapshot.health, addons=(make_addon(),))
+    return replace(scene, snapshot=replace(scene.snapshot, pools=pools, health=health))
 
 
 def unmeasured() -> Scene:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from zpobs.snapshot import Health, PoolView
+from zpobs.views.addons import fill_text
 from zpobs.views.figures import (
     age,
     bounds,
@@ -239,6 +240,10 @@ def _crumbs(scene: Scene, state: ViewState, columns: int) -> Line:
     elif shown:
         at = rows.row_of(place, tail=state.screen == Screen.EVENTS) + 1
         parts.append((3, ((f"row {at:,} of {shown:,}", "dim"),)))
+    # An add-on is called as the screen that shows what it tells.
+    for addon in (each for each in scene.snapshot.health.addons if each.name == state.screen):
+        fills = ", ".join(fill_text(fill) for fill in addon.maps)
+        parts.append((4, ((f"{addon.status}; {fills}" if fills else addon.status, "dim"),)))
     gone = scene.snapshot.events_seen - len(scene.snapshot.events)
     if state.screen == Screen.EVENTS and gone > 0:
         parts.append((2, ((f"{gone:,} earlier ones are not kept", "dim"),)))
