@@ -47,6 +47,8 @@ BPF_PERCPU_ARRAY(zs_loss, struct zs_loss_counters, 1);
 BPF_PERCPU_ARRAY(zs_last_malloc, u64, 1);
 /* Arguments of calls that have not returned yet, by stack pointer: kprobe form only. */
 BPF_HASH(zs_calls, u64, struct zs_arguments, 4096);
+/* Tasks inside of zs_shrinker_scan(). */
+BPF_TABLE("lru_hash", u64, u64, zs_shrinking, ZS_SHRINKING_MAX);
 
 static __always_inline struct zs_pool_entry *pools_lookup(u64 pool)
 {
@@ -106,6 +108,23 @@ static __always_inline void calls_store(u64 frame, struct zs_arguments *argument
 static __always_inline void calls_delete(u64 frame)
 {
 	zs_calls.delete(&frame);
+}
+
+static __always_inline u64 *shrinking_lookup(u64 task)
+{
+	return zs_shrinking.lookup(&task);
+}
+
+static __always_inline void shrinking_store(u64 task)
+{
+	u64 present = 1;
+
+	zs_shrinking.update(&task, &present);
+}
+
+static __always_inline void shrinking_delete(u64 task)
+{
+	zs_shrinking.delete(&task);
 }
 
 static __always_inline struct zs_record *ring_reserve(void)

@@ -108,6 +108,14 @@ struct {
 	__type(value, struct zs_arguments);
 } zs_calls SEC(".maps");
 
+/* Tasks inside of zs_shrinker_scan(). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, ZS_SHRINKING_MAX);
+	__type(key, u64);
+	__type(value, u64);
+} zs_shrinking SEC(".maps");
+
 static __always_inline struct zs_pool_entry *pools_lookup(u64 pool)
 {
 	return bpf_map_lookup_elem(&zs_pools, &pool);
@@ -165,6 +173,23 @@ static __always_inline void calls_store(u64 frame, struct zs_arguments *argument
 static __always_inline void calls_delete(u64 frame)
 {
 	bpf_map_delete_elem(&zs_calls, &frame);
+}
+
+static __always_inline u64 *shrinking_lookup(u64 task)
+{
+	return bpf_map_lookup_elem(&zs_shrinking, &task);
+}
+
+static __always_inline void shrinking_store(u64 task)
+{
+	u64 present = 1;
+
+	bpf_map_update_elem(&zs_shrinking, &task, &present, BPF_ANY);
+}
+
+static __always_inline void shrinking_delete(u64 task)
+{
+	bpf_map_delete_elem(&zs_shrinking, &task);
 }
 
 static __always_inline struct zs_record *ring_reserve(void)

@@ -208,25 +208,82 @@ static __always_inline void birth_observed(struct zspage_copy *copy, u64 zspage,
 
 /* ---- compaction ------------------------------------------------------------- */
 
+/*
+ * What a run does with one size class is summed up in the pool's entry and told when the run
+ * leaves the class. Who moves and frees holds the class lock, and a pool has one run at a time:
+ * plain additions do. Where the end of a class is not seen, what it did is told with the next
+ * one, or with the end of the run, without a beginning: how long it took is not known.
+ */
+static __always_inline void class_left(u64 pool, struct zs_pool_entry *entry)
+{
+	if (entry->class_moves || entry->class_pages) {
+		entry->run_classes++;
+		record_all_words(
+			record_head(ZS_KIND_COMPACT_CLASS, 0, entry->run_trigger, 0, entry->serial),
+			pool, entry->class_index,
+			(entry->class_moves & 0xffffffff) | entry->class_pages << 32,
+			entry->class_begin_ns, entry->run_begin_ns);
+	}
+	entry->class_moves = 0;
+	entry->class_pages = 0;
+	entry->class_begin_ns = 0;
+}
+
+static __always_inline void class_reached(u64 pool, struct zs_pool_entry *entry, u64 index)
+{
+	if (entry->class_index == index)
+		return;
+	entry->class_begin_ns = 0;
+	class_left(pool, entry);
+	entry->class_index = index;
+}
+
+static __always_inline void object_was_moved(u64 pool, struct zs_pool_entry *entry, u64 index)
+{
+	class_reached(pool, entry, index);
+	entry->class_moves++;
+	entry->run_moves++;
+}
+
 static __always_inline void pages_were_freed(struct zs_pool_entry *entry, u64 pages)
 {
 	entry->run_pages += pages;
 	pool_count(entry, ZS_POOL_PAGES_FREED, pages);
 }
 
+static __always_inline void class_pages_were_freed(u64 pool, struct zs_pool_entry *entry,
+						   u64 size_class)
+{
+	u64 pages = ZS_READ(size_class_pages_per_zspage, size_class);
+
+	class_reached(pool, entry, ZS_READ(size_class_index, size_class));
+	entry->class_pages += pages;
+	pages_were_freed(entry, pages);
+}
+
 static __always_inline void compaction_begun(u64 pool, struct zs_pool_entry *entry)
 {
+	u64 task = bpf_get_current_task();
+
+	entry->class_begin_ns = 0;
+	class_left(pool, entry);
 	entry->run_begin_ns = bpf_ktime_get_ns();
+	entry->run_trigger = shrinking_lookup(task) ? ZS_TRIGGER_SHRINKER : ZS_TRIGGER_CALL;
 	entry->run_moves = 0;
 	entry->run_pages = 0;
+	entry->run_classes = 0;
 	pool_count(entry, ZS_POOL_COMPACTIONS, 1);
-	record_words(record_head(ZS_KIND_COMPACT_BEGIN, 0, 0, 0, entry->serial), pool, 0, 0, 0);
+	record_all_words(
+		record_head(ZS_KIND_COMPACT_BEGIN, 0, entry->run_trigger, 0, entry->serial), pool,
+		0, 0, entry->run_begin_ns, 0);
 }
 
 static __always_inline void compaction_ended(u64 pool, struct zs_pool_entry *entry)
 {
-	record_words(record_head(ZS_KIND_COMPACT_END, 0, 0, 0, entry->serial), pool,
-		     entry->run_moves, entry->run_pages, entry->run_begin_ns);
+	class_left(pool, entry);
+	record_all_words(record_head(ZS_KIND_COMPACT_END, 0, entry->run_trigger, 0, entry->serial),
+			 pool, entry->run_moves, entry->run_pages, entry->run_begin_ns,
+			 entry->run_classes);
 }
 
 /* ---- hooks ---------------------------------------------------------------- */
@@ -252,8 +309,9 @@ static __always_inline void obj_malloc_done(u64 pool, u64 zspage, u64 handle, u6
 		return;
 	off_list = zspage_off_list(&copy, zspage);
 	if (off_list && ZS_GET(&copy, zspage_inuse) > 1) {
-		class_count(entry, pool, ZS_GET_BITS(&copy, zspage_class), ZS_CLASS_MOVES);
-		entry->run_moves++;
+		class_index = ZS_GET_BITS(&copy, zspage_class);
+		class_count(entry, pool, class_index, ZS_CLASS_MOVES);
+		object_was_moved(pool, entry, class_index);
 		return;
 	}
 	if (off_list && ZS_BIRTHS_ON_INSERT) {
@@ -308,15 +366,17 @@ static __always_inline void putback_zspage_done(u64 size_class, u64 zspage, u64 
 {
 	struct zspage_copy copy = {};
 	struct zs_pool_entry *entry;
+	u64 pool;
 
 	if (zspage_read(&copy, zspage))
 		return;
-	entry = pool_enter(ZS_GET(&copy, zspage_pool));
+	pool = ZS_GET(&copy, zspage_pool);
+	entry = pool_enter(pool);
 	if (!entry)
 		return;
 	state_observed(&copy, zspage, entry->serial);
 	if (!ZS_GET(&copy, zspage_inuse))
-		pages_were_freed(entry, ZS_READ(size_class_pages_per_zspage, size_class));
+		class_pages_were_freed(pool, entry, size_class);
 }
 ON_RETURN(putback_zspage, putback_zspage_done)
 
@@ -354,7 +414,7 @@ static __always_inline void insert_zspage_begun(u64 size_class, u64 zspage, u64 
 		     bpf_ktime_get_ns());
 	/* A source of compaction, as in putback_zspage(); others empty zspages by frees. */
 	if (!ZS_GET(&copy, zspage_inuse) && entry->run_task == bpf_get_current_task())
-		pages_were_freed(entry, ZS_READ(size_class_pages_per_zspage, size_class));
+		class_pages_were_freed(pool, entry, size_class);
 }
 ON_ENTRY(insert_zspage, insert_zspage_begun)
 
@@ -461,9 +521,13 @@ static __always_inline void zs_compact_class_begun(u64 pool, u64 size_class, u64
 
 	if (!entry)
 		return;
+	entry->class_begin_ns = 0;
+	class_left(pool, entry);
 	if (class_index >= entry->run_class)
 		compaction_begun(pool, entry);
 	entry->run_class = class_index;
+	entry->class_index = class_index;
+	entry->class_begin_ns = bpf_ktime_get_ns();
 }
 ON_ENTRY(__zs_compact, zs_compact_class_begun)
 
@@ -472,7 +536,10 @@ static __always_inline void zs_compact_class_done(u64 pool, u64 size_class, u64 
 {
 	struct zs_pool_entry *entry = pool_find(pool);
 
-	if (entry && size_class == pool_class(pool, 0))
+	if (!entry)
+		return;
+	class_left(pool, entry);
+	if (size_class == pool_class(pool, 0))
 		compaction_ended(pool, entry);
 }
 ON_RETURN(__zs_compact, zs_compact_class_done)
@@ -490,6 +557,8 @@ static __always_inline void zs_compact_begun(u64 pool, u64 unused, u64 unused_to
 		return;
 	compaction_begun(pool, entry);
 	entry->run_task = bpf_get_current_task();
+	/* None: nothing is known of a class before its first object moves. */
+	entry->class_index = ZS_CLASSES;
 }
 ON_ENTRY(zs_compact, zs_compact_begun)
 
@@ -511,6 +580,24 @@ static __always_inline void zs_compact_done(u64 pool, u64 unused, u64 unused_too
 	compaction_ended(pool, entry);
 }
 ON_RETURN(zs_compact, zs_compact_done)
+
+/*
+ * zs_shrinker_scan(shrinker, control): the runs of compaction that begin in it, in the same task,
+ * are its own. Of two callers that zs_compact() and its parts have in the kernel it is one; the
+ * other is the file by which the owner of a zram device asks for it.
+ */
+static __always_inline void zs_shrinker_scan_begun(u64 shrinker, u64 unused, u64 unused_too)
+{
+	shrinking_store(bpf_get_current_task());
+}
+ON_ENTRY(zs_shrinker_scan, zs_shrinker_scan_begun)
+
+static __always_inline void zs_shrinker_scan_done(u64 shrinker, u64 unused, u64 unused_too,
+						  u64 freed)
+{
+	shrinking_delete(bpf_get_current_task());
+}
+ON_RETURN(zs_shrinker_scan, zs_shrinker_scan_done)
 
 /* zs_malloc(pool, size, ...): only failures; obj_malloc() tells the rest. */
 static __always_inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)

@@ -95,7 +95,8 @@ static __always_inline void record_end(struct zs_record *record)
 		    pending_bytes >= ZS_RING_BYTES / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline void record_words(u64 head, u64 subject, u64 third, u64 fourth, u64 fifth)
+static __always_inline void record_all_words(u64 head, u64 subject, u64 third, u64 fourth,
+					     u64 fifth, u64 sixth)
 {
 	struct zs_record *record = record_begin(head, bpf_ktime_get_ns(), subject);
 
@@ -104,8 +105,13 @@ static __always_inline void record_words(u64 head, u64 subject, u64 third, u64 f
 	record->word[3] = third;
 	record->word[4] = fourth;
 	record->word[5] = fifth;
-	record->word[6] = 0;
+	record->word[6] = sixth;
 	record_end(record);
+}
+
+static __always_inline void record_words(u64 head, u64 subject, u64 third, u64 fourth, u64 fifth)
+{
+	record_all_words(head, subject, third, fourth, fifth, 0);
 }
 
 static __always_inline u64 record_head(u32 kind, u32 flags, u32 a, u32 b, u32 serial)

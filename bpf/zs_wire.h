@@ -19,8 +19,9 @@
  *   DEATH                             zspage                     class index
  *   POOL_CREATED    slot              pool    name, 32 bytes, words 3..6
  *   POOL_DESTROYED  slot              pool
- *   COMPACT_BEGIN                     pool
- *   COMPACT_END                       pool    objects moved      pages freed       begin_ns
+ *   COMPACT_BEGIN   trigger           pool                                          see below
+ *   COMPACT_CLASS   trigger           pool    class index        moves | pages<<32 see below
+ *   COMPACT_END     trigger           pool    objects moved      pages freed       see below
  *   MIGRATION                         zspage  old frame          new frame         result
  *   ALLOC_FAILURE                     pool    requested bytes    error
  *   DEFERRED_FREE                     pool    begin_ns
@@ -32,6 +33,11 @@
  *
  * All FRAMES parts of one chain carry one time_ns, which is their generation.
  * Errors are negative errno values in two's complement.
+ *
+ * COMPACT_CLASS is told of each size class in which a run of compaction moved an object or freed a
+ * page, when the run has left it: word 5 the time when it began with the class, 0 if that or its
+ * end was not seen, word 6 the beginning of the run. COMPACT_BEGIN and COMPACT_END: word 5
+ * the beginning of the run; word 6 of the latter how many COMPACT_CLASS there were.
  *
  * A scan of a pool is SCAN_BEGIN, STATE and FRAMES of every zspage, SCAN_END
  * for each class, then SCANNED with the pool's totals as they are then. All zspages of a class
@@ -64,6 +70,7 @@
 #define ZS_KIND_MIGRATION 20
 #define ZS_KIND_ALLOC_FAILURE 21
 #define ZS_KIND_DEFERRED_FREE 22
+#define ZS_KIND_COMPACT_CLASS 23
 #define ZS_KIND_SCAN_BEGIN 32
 #define ZS_KIND_SCAN_END 33
 #define ZS_KIND_SCANNED 34
@@ -91,6 +98,12 @@
 #define ZS_LINK_BACK_BROKEN 1
 /* LINKS, word 6: it belongs to another pool. */
 #define ZS_LINK_FOREIGN 2
+
+/* What began a compaction: a call of zs_compact(), or the shrinker, as far as that is hooked. */
+#define ZS_TRIGGER_CALL 1
+#define ZS_TRIGGER_SHRINKER 2
+/* Tasks that can be inside of zs_shrinker_scan() at one time and known to be. */
+#define ZS_SHRINKING_MAX 1024
 
 /* Pools that can be watched at one time; a power of two. */
 #define ZS_POOLS_MAX 32
@@ -190,6 +203,12 @@ struct zs_pool_entry {
 	u64 run_pages;
 	u64 run_class;
 	u64 run_task;
+	u64 run_trigger;
+	u64 run_classes;
+	u64 class_index;
+	u64 class_begin_ns;
+	u64 class_moves;
+	u64 class_pages;
 };
 
 /*

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zpobs.addons import AddOnView, MapFill
+from zpobs.compaction import ClassForecast, PoolForecast
 from zpobs.kernel.btf import Btf
 from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.hooks import all_hooks
 from zpobs.latency import Histogram, PoolLatency
 from zpobs.life import AGE_BUCKETS, PoolLife
+from zpobs.runs import ClassOutcome, Expected, PoolRuns, Run, RunSums
 from zpobs.snapshot import (
     ClassTable,
     Counters,
@@ -393,3 +396,46 @@ def make_life(**changed: object) -> PoolLife:
         "longest_ns": 1_040_000,
     }
     return PoolLife(**(values | changed))  # type: ignore[arg-type]
+
+
+# Index, size, moves, zspages and pages of a forecast, those that pay best first.
+FORECAST = ((62, 1024, 9, 3, 3), (107, 1744, 75, 13, 39), (202, 3264, 4, 1, 4))
+
+
+def make_forecast(*, bounded: bool = False) -> PoolForecast:
+    """Return what a compaction would do with three classes; ``bounded``: at most that."""
+    status: Status = "bounded" if bounded else "exact"
+    classes = [
+        ClassForecast(index, size, None if bounded else moves, zspages, pages, status)
+        for index, size, moves, zspages, pages in FORECAST
+    ]
+    return PoolForecast(status, tuple(classes))
+
+
+def make_runs() -> PoolRuns:
+    """Return two runs that are kept of three: by the file as forecast, by the shrinker not."""
+    forecast = make_forecast()
+    classes = tuple(
+        ClassOutcome(index, size, moves, pages, 1_000_000 * pages)
+        for index, size, moves, _, pages in reversed(FORECAST)
+    )
+    first = Run("sysfs", TIME_NS, 50_000_000, 88, 46, classes, "exact")
+    why = "up to 1,234 allocations and frees since the forecast"
+    second = Run(
+        "shrinker",
+        TIME_NS + 3_000_000_000,
+        41_500_000,
+        70,
+        42,
+        (ClassOutcome(202, 3264, 5, 4, 900), ClassOutcome(107, 1744, 65, 38, None)),
+        "exact",
+    )
+    recent = (
+        replace(first, expected=Expected(TIME_NS - 1_200_000_000, forecast, 0, "")),
+        replace(second, expected=Expected(TIME_NS + 2_000_000_000, forecast, 1234, why)),
+    )
+    by_trigger: dict[Any, RunSums] = {
+        "sysfs": RunSums(2, 100, 170_000, 50, 60_000_000),
+        "shrinker": RunSums(1, 70, 129_680, 42, 41_500_000),
+    }
+    return PoolRuns("exact", (), by_trigger, recent, 1, None)

@@ -61,6 +61,7 @@ OPTIONS = [
     "--zspages",
     "--life",
     "--latency",
+    "--compaction",
     "--sort",
     "--limit",
     "--ascii",

@@ -20,10 +20,12 @@ from tests.factories import (
     UNCOUNTED,
     ints,
     make_classes,
+    make_forecast,
     make_health,
     make_latency,
     make_life,
     make_pool,
+    make_runs,
     make_snapshot,
     make_zspages,
 )
@@ -386,8 +388,13 @@ def test_the_docs_name_every_key() -> None:
     # Words that stand for values, not keys, follow a colon or a bar.
     documented = set(re.findall(r'(?<![:|] )(?<![:|])"(\w+)"', block))
     whole = make_pool(
-        zspage_list=make_zspages(), life=make_life(), migration=REFUSED, latency=make_latency()
+        zspage_list=make_zspages(),
+        life=make_life(),
+        migration=REFUSED,
+        latency=make_latency(),
+        runs=make_runs(),
+        compaction=make_forecast(),
     )
     told = set(keys(make_snapshot(whole, health=make_health(addons=(ADDON,))).to_json()))
-    # Kinds of calls are told below the object.
-    assert documented == told - (set(KINDS) - {"migration"})
+    # Kinds of calls and triggers are told below the object.
+    assert documented == told - (set(KINDS) - {"migration"}) - {"sysfs", "shrinker"}

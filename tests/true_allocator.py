@@ -302,14 +302,16 @@ class Allocator:
         if zspage.inuse == 0 and not zspage.locked and not zspage.moving:
             self._bury(zspage)
 
-    def compact(self) -> int:
+    def compact(self, trigger: int = wire.TRIGGER_CALL) -> int:
         """Compact all classes at one go; return the pages that counted as freed."""
         freed = self.pages_freed
-        for _ in self.compacting():
+        for _ in self.compacting(trigger=trigger):
             pass
         return self.pages_freed - freed
 
-    def compacting(self, contended: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def compacting(
+        self, contended: Callable[[], bool] = lambda: False, trigger: int = wire.TRIGGER_CALL
+    ) -> Iterator[None]:
         """Compact all classes, largest first; nothing if somebody does already.
 
         ``contended`` tells, at the end of each round, whether others want the lock.
@@ -318,14 +320,23 @@ class Allocator:
             return
         self.compacting_now = True
         begin_ns = self.machine.tick()
-        self.machine.emit(self._head(wire.KIND_COMPACT_BEGIN), begin_ns, self.address)
-        moved, freed = [0], [0]
+        head = self._head(wire.KIND_COMPACT_BEGIN, a=trigger)
+        self.machine.emit(head, begin_ns, self.address, 0, 0, begin_ns)
+        moved, freed, told = [0], [0], 0
         for each in reversed(self.own_classes()):
+            before, class_begin_ns = (moved[0], freed[0]), self.machine.tick()
             yield from self._compact_class(each, contended, moved, freed)
+            moves, pages = moved[0] - before[0], freed[0] - before[1]
+            if moves or pages:
+                told += 1
+                head = self._head(wire.KIND_COMPACT_CLASS, a=trigger)
+                words = (each.index, moves | pages << 32, class_begin_ns, begin_ns)
+                self.machine.emit(head, self.machine.tick(), self.address, *words)
         self.compactions += 1
         self.pages_freed += freed[0]
-        head = self._head(wire.KIND_COMPACT_END)
-        self.machine.emit(head, self.machine.tick(), self.address, moved[0], freed[0], begin_ns)
+        head = self._head(wire.KIND_COMPACT_END, a=trigger)
+        words = (moved[0], freed[0], begin_ns, told)
+        self.machine.emit(head, self.machine.tick(), self.address, *words)
         self.compacting_now = False
 
     def migrate(self, zspage: Zspage, page: int, *, busy: bool = False) -> None:

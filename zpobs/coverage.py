@@ -30,4 +30,7 @@ def coverage_of(plan: ProbePlan, attached: Attached) -> Coverage:
         missed_hooks=tuple(hook.function for hook in lacking),
         uncounted=frozenset(uncounted),
         unseen=tuple(unseen),
+        untold=tuple(
+            f"{hook.untold}: {hook.function} is not attached" for hook in lacking if hook.untold
+        ),
     )

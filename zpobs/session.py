@@ -23,6 +23,7 @@ from zpobs.coverage import coverage_of, no_probes
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError, ShortageError
 from zpobs.extras import Extras
+from zpobs.forecasts import ForecastBook
 from zpobs.host import (
     check_pool,
     check_privilege,
@@ -107,6 +108,7 @@ class Session:
         self._why_no_scanner = why_no_scanner
         self._unmet = pools_in_use()
         self._names: tuple[str, ...] = ()
+        self._forecasts = ForecastBook()
         self._attached: Attached | None = None
         self._ring: RingConsumer | None = None
         self._extras = Extras(wishes)
@@ -202,10 +204,17 @@ class Session:
             for descriptor in watch:
                 self._poll.unregister(descriptor)
 
-    def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
+    def snapshot(
+        self,
+        *,
+        zspages: bool | ZspagesOf = False,
+        pool: str | None = None,
+        compaction: bool = False,
+    ) -> Snapshot:
         """Read everything that is there and return it frozen.
 
-        ``zspages`` lists those of all pools, or only some of one pool.
+        ``zspages`` lists those of all pools, or only some of one pool. ``compaction``, or a wish
+        for it, adds what one would do now, for which pools are scanned, if they can be.
         """
         owners = self._surroundings.owners()
         # The time first: whatever happened before it is in what is read now.
@@ -225,6 +234,10 @@ class Session:
         snapshot = self._surroundings.added_to(snapshot, owners, self._names)
         if self._ring and self._ring.held_back:
             snapshot = snapshot.doubted(f"a CPU has held a record back for {_PATIENCE_S:.0f} s")
+        if (compaction or self._wishes.compaction) and self._scanner is not None:
+            snapshot = self._forecasts.added_to(
+                snapshot, lambda: self.scan_kernel(pool=pool, zspages=False, keep=True).forecast()
+            )
         return snapshot if self.scans else self._with_unmet(snapshot, pool)
 
     def _wall_offset_ns(self) -> int:

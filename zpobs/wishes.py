@@ -16,7 +16,8 @@ class Wishes:
 
     ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
     clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
-    the lives of zspages, ``latency`` measures how long calls take.
+    the lives of zspages, ``latency`` measures how long calls take. ``compaction`` makes a
+    forecast of one with each snapshot.
     """
 
     loader: LoaderName = "auto"
@@ -28,3 +29,4 @@ class Wishes:
     rescan_s: float = DEFAULT_RESCAN_S
     life: bool = False
     latency: bool = False
+    compaction: bool = False

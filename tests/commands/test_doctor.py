@@ -72,7 +72,7 @@ def test_text_goes_to_standard_output(run: Run, capsys: pytest.CaptureFixture[st
     assert out.splitlines()[0] == "zpobs doctor  7.3.0-invented"
     assert out.splitlines()[-2:] == [
         "  zpobs scan: works",
-        "  probes: core fentry, 10 of 10 hooks",
+        "  probes: core fentry, 11 of 11 hooks",
     ]
 
 
@@ -118,7 +118,7 @@ def test_another_kernel_is_judged_by_its_btf_alone(
     sections = {check["section"] for check in made["checks"]}
     assert sections == {"kernel", "members", "hooks", "hook sets"}
     assert run("--btf", str(kernels["lacking"])) == 0
-    assert "fentry could attach to 9 of 10 hooks" in capsys.readouterr().out
+    assert "fentry could attach to 10 of 11 hooks" in capsys.readouterr().out
     assert run("--strict", "--btf", str(kernels["lacking"])) == EXIT_FINDING
 
 

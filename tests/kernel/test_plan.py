@@ -19,6 +19,7 @@ ALWAYS = [
     "zs_destroy_pool",
     "zs_malloc",
     "zs_page_migrate",
+    "zs_shrinker_scan",
 ]
 # Kernel -> the hooks that are there beside those of every kernel.
 CHOSEN = {

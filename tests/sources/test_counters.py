@@ -68,7 +68,7 @@ class Kernel:
     def enter(
         self, address: int, serial: int, slot: int, name: str = "zram0", late: int = 0
     ) -> None:
-        entry = POOL_ENTRY.pack(serial, slot, 77, late, name.encode(), *[0] * 6)
+        entry = POOL_ENTRY.pack(serial, slot, 77, late, name.encode(), *[0] * 12)
         bpfmap.update(self.fds["zs_pools"], number(address), entry)
 
     def create(self, address: int) -> tuple[int, int]:

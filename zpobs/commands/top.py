@@ -64,6 +64,13 @@ _LatencyOption = Annotated[
         help="How long allocations, frees and migrations take: histograms by size class.",
     ),
 ]
+_CompactionOption = Annotated[
+    bool,
+    typer.Option(
+        "--compaction",
+        help="What a compaction would free and move now, and beside it what the last ones did.",
+    ),
+]
 _LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -114,6 +121,7 @@ def top(
     ] = False,
     life: _LifeOption = False,
     latency: _LatencyOption = False,
+    compaction: _CompactionOption = False,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
@@ -147,6 +155,7 @@ def top(
         rescan_s=rescan,
         life=life,
         latency=latency,
+        compaction=compaction,
     )
     with (
         output_checked(),

@@ -127,6 +127,8 @@ def cost_of(hook: Hook) -> str:
     parts = [f"{hook.unseen}: seen by scans alone"] if hook.unseen else []
     if hook.uncounted:
         parts.append(f"not counted: {', '.join(hook.uncounted)}")
+    if hook.untold:
+        parts.append(f"not told: {hook.untold}")
     return "; ".join(parts)
 
 

@@ -76,13 +76,12 @@ def read_btf() -> Btf:
 def read_facts(btf: Btf) -> KernelFacts:
     """Gather what there is, however little; raise OSError if /proc/kallsyms cannot be read."""
     release = os.uname().release
-    wanted = hookable()
-    symbols = _symbols(wanted | {_SHRINKER})
+    symbols = _symbols(hookable())
     return KernelFacts(
         release=release,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         btf=btf,
-        functions=frozenset(symbols) - {_SHRINKER},
+        functions=frozenset(symbols),
         kprobes=_KPROBE_EVENTS.exists(),
         chain_size=_chain_size(release),
         realtime=_REALTIME.exists(),

@@ -20,7 +20,8 @@ class Hook:
     ``moments`` are the programs that it has. ``unseen`` says what part of the
     state stays unknown without it; ``uncounted`` names the counters of a
     snapshot that it feeds; each count is told by so many runs of its programs
-    (``tellings``, at least) that it is only hidden if the kernel skips all of them.
+    (``tellings``, at least) that it is only hidden if the kernel skips all of them. ``untold``
+    says what else is not known without it.
     """
 
     function: str
@@ -29,6 +30,7 @@ class Hook:
     unseen: str = ""
     uncounted: tuple[str, ...] = ()
     tellings: int = 1
+    untold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,12 @@ _COMPACT = Hook(
     "compaction runs",
     uncounted=("compactions",),
 )
+_SHRINKER = Hook(
+    "zs_shrinker_scan",
+    ("entry", "return"),
+    "compaction runs that memory pressure starts",
+    untold="what starts compactions",
+)
 # Called with preemption on, and often: a preempted program makes the kernel skip its
 # other runs on that CPU. What they hide is at most a failure, and they are counted.
 _FAILURE = Hook("zs_malloc", ("return",), "failed allocations", uncounted=("failures",))
@@ -122,6 +130,7 @@ CHOICES: tuple[Choice, ...] = (
         "compaction",
         ((_COMPACT_CLASS, _PUTBACK), (_COMPACT, _PUTBACK), (_COMPACT, _INSERT)),
     ),
+    Choice("compaction trigger", ((_SHRINKER,),)),
     Choice("allocation failure", ((_FAILURE,),)),
     # Last: a pool whose creation is seen is then seen by every other hook too.
     Choice("pool creation", ((_CREATE,),)),

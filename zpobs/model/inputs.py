@@ -20,7 +20,7 @@ class Coverage:
     no attached hook counts; they are published as None. ``unseen`` holds
     sentences, each naming state that a missing hook hides. With any of them, or
     without hooks, only scans know: figures are those of the last scan.
-    ``why_no_hooks`` says why ``hooks`` is 0.
+    ``why_no_hooks`` says why ``hooks`` is 0. ``untold`` holds what else is not known.
     """
 
     hooks: int
@@ -28,6 +28,7 @@ class Coverage:
     uncounted: frozenset[str] = frozenset()
     unseen: tuple[str, ...] = ()
     why_no_hooks: str = ""
+    untold: tuple[str, ...] = ()
 
     @property
     def follows(self) -> bool:

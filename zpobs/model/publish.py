@@ -10,6 +10,7 @@ from zpobs import wire
 from zpobs.errors import RecordError
 from zpobs.life import PoolLife
 from zpobs.model.arrays import I64, U64, Bools
+from zpobs.model.compaction import RunLedger
 from zpobs.model.inputs import Coverage
 from zpobs.model.life import LifeLedger
 from zpobs.model.losses import LossHistory
@@ -29,6 +30,7 @@ from zpobs.model.rows import (
 )
 from zpobs.model.scans import CLASSES_MAX, ScanLedger, ScanRounds
 from zpobs.model.trust import STATUSES, UNKNOWN, Judge, Verdict, loss_reasons
+from zpobs.runs import PoolRuns
 from zpobs.snapshot import (
     ClassTable,
     Counters,
@@ -136,6 +138,7 @@ class Known:
     events: Words
     events_seen: int
     migrations: MigrationLedger
+    runs: RunLedger
     life: LifeLedger | None = None
 
 
@@ -197,6 +200,7 @@ class Publisher:
                     ago_ns=ago_ns,
                 ),
                 life=self._life(known, live, pool, mono_ns, ago_ns),
+                runs=self._runs(known, pool, geometry & 0xFFFFFFFF, ago_ns),
             )
             views.append(view)
             verdicts.append(verdict)
@@ -222,6 +226,17 @@ class Publisher:
             why = f"no probe is attached: {coverage.why_no_hooks}"
         return known.life.of_pool(
             known.rows, rows, pool.slot, mono_ns=mono_ns, ago_ns=ago_ns, no_probes=why
+        )
+
+    def _runs(self, known: Known, pool: Pool, sizes: I64, ago_ns: int) -> PoolRuns:
+        counters = self._counters(pool)
+        return known.runs.of_pool(
+            pool.serial,
+            sizes,
+            (counters.compactions, counters.moves, counters.pages_freed),
+            of_zram=pool.owner == "zram",
+            untold=self._coverage.untold,
+            ago_ns=ago_ns,
         )
 
     def judge(self, losses: LossHistory, scans: ScanLedger) -> Judge:

@@ -22,6 +22,7 @@ from zpobs.model.columns import (
     records_by_column,
     told_by_scan,
 )
+from zpobs.model.compaction import RunLedger
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.life import LifeLedger, Told
 from zpobs.model.losses import LossHistory
@@ -73,6 +74,7 @@ class ShadowModel:
         self._losses = LossHistory()
         self._rounds = ScanRounds()
         self._migrations = MigrationLedger()
+        self._runs = RunLedger()
         self._events: Words = np.zeros((0, wire.RECORD_WORDS), dtype=np.uint64)
         self._events_seen = 0
         self._newest_ns = 0
@@ -199,6 +201,7 @@ class ShadowModel:
             self._events,
             self._events_seen,
             self._migrations,
+            self._runs,
             self._life,
         )
         return self._publisher.snapshot(
@@ -430,9 +433,12 @@ class ShadowModel:
 
     def _take_events(self, words: Words) -> None:
         """Keep the most recent events, and act on those that change pools (they are rare)."""
+        self._migrations.take(words)
+        self._runs.take(words)
+        # What a run did class by class is told with the run.
+        words = words[wire.kinds(words) != wire.KIND_COMPACT_CLASS]
         self._events = np.concatenate([self._events, words])[-EVENTS_KEPT:]
         self._events_seen += len(words)
-        self._migrations.take(words)
         control = words[_CONTROL_KINDS[wire.kinds(words)]]
         for record in control[np.argsort(control[:, wire.WORD_TIME], kind="stable")]:
             self._take_control(record)
@@ -483,5 +489,6 @@ class ShadowModel:
             self._rows.release(self._rows_of(pool, tombstones=True))
             self._pools.forget(pool)
             self._migrations.forget(pool.serial)
+            self._runs.forget(pool.serial)
             if self._life:
                 self._life.forget(pool.slot)

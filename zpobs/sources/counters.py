@@ -23,8 +23,8 @@ from zpobs.sources import bpfmap
 from zpobs.sources.pools import KnownPool
 from zpobs.sources.scanner import FoundPool, FoundPools
 
-# struct zs_pool_entry: serial, slot, since_ns, late, name, and six words that stay there.
-POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s6Q")
+# struct zs_pool_entry: serial, slot, since_ns, late, name, and twelve words that stay there.
+POOL_ENTRY = struct.Struct(f"<IIQQ{wire.NAME_BYTES}s12Q")
 _SERIAL_SHIFT = 8
 
 
@@ -117,7 +117,7 @@ class CounterSource:
     def _enter(self, pool: FoundPool, serial: int, slot: int, since_ns: int) -> None:
         self._slot_of[serial] = slot
         name = pool.name.encode()[: wire.NAME_BYTES - 1]
-        value = POOL_ENTRY.pack(serial, slot, since_ns, 1, name, 0, 0, 0, 0, 0, 0)
+        value = POOL_ENTRY.pack(serial, slot, since_ns, 1, name, *[0] * 12)
         bpfmap.insert(self._maps["zs_pools"], _key(pool.address), value)
 
     def watch_programs(

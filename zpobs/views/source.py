@@ -20,8 +20,14 @@ class SnapshotSource(Protocol):
         """Feed the model until a monotonic time or until a descriptor is readable."""
         ...
 
-    def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
-        """Return the present state, frozen."""
+    def snapshot(
+        self,
+        *,
+        zspages: bool | ZspagesOf = False,
+        pool: str | None = None,
+        compaction: bool = False,
+    ) -> Snapshot:
+        """Return the present state, frozen; ``compaction`` with what one would do now."""
         ...
 
     def look(self, pool: int, class_index: int) -> Look | None:

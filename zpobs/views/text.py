@@ -10,6 +10,7 @@ from zpobs.migration import PoolMigration, error_name
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
 from zpobs.views.addons import addon_lines
+from zpobs.views.compaction import compaction_lines, runs_lines
 from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
 from zpobs.views.latency import latency_lines
 from zpobs.views.life import life_lines
@@ -72,6 +73,10 @@ def render(
             lines += ["", *life_lines(each.name, each.life, snapshot.time_ns)]
         if each.latency is not None:
             lines += ["", *latency_lines(each.name, each.latency, snapshot.time_ns)]
+        if each.compaction is not None:
+            page_size = snapshot.kernel.page_size
+            lines += ["", *compaction_lines(each.name, each.compaction, page_size)]
+            lines += runs_lines(each.name, each.runs) if each.runs else []
     return lines
 
 

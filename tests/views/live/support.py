@@ -16,16 +16,19 @@ from tests.factories import (
     ints,
     make_addon,
     make_classes,
+    make_forecast,
     make_health,
     make_latency,
     make_life,
     make_pool,
+    make_runs,
     make_snapshot,
 )
 from tests.scan_records import FLAGS, addresses, healthy
 from tests.views.test_scan import dumped_pool
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.rates import rates
+from zpobs.runs import PoolRuns
 from zpobs.snapshot import (
     ClassTable,
     Event,
@@ -228,6 +231,19 @@ def unreadable() -> Scene:
     return replace(described(), look=None, look_problem=problem)
 
 
+def compacted() -> Scene:
+    """A pool whose last two runs of compaction had a forecast each, one as it came."""
+    pool = make_pool(compaction=make_forecast(), runs=make_runs())
+    return scene_of(make_snapshot(pool, make_pool(2, "zram1"), at_s=9, kernel=KERNEL_56))
+
+
+def compacted_before_612() -> Scene:
+    """The same where no move can be forecast, and no probe tells of runs."""
+    untold = PoolRuns("unknown", ("no attached probe tells of runs",), {}, (), 0, None)
+    pool = make_pool(compaction=make_forecast(bounded=True), runs=untold)
+    return scene_of(make_snapshot(pool, kernel=KERNEL_56))
+
+
 def no_pools() -> Scene:
     """A host whose zsmalloc serves nobody."""
     return scene_of(make_snapshot(health=make_health(scans=1)))
@@ -252,7 +268,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     each.__name__: each
     for each in (
         busy, measured, unmeasured, scans_alone, bounded, described, described_huge, unread,
-        unreadable,        no_pools, no_such_pool, empty_pool, quiet,
+        unreadable, no_pools, no_such_pool, empty_pool, quiet, compacted, compacted_before_612,
     )
 }  # fmt: skip
 

@@ -46,7 +46,13 @@ class SlowSource:
         left_s = max(deadline_s - time.monotonic(), 0)
         return bool(select.select(watch, [], [], left_s)[0])
 
-    def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:  # noqa: ARG002
+    def snapshot(
+        self,
+        *,
+        zspages: bool | ZspagesOf = False,
+        pool: str | None = None,  # noqa: ARG002
+        compaction: bool = False,  # noqa: ARG002
+    ) -> Snapshot:
         if self.fail is not None:
             raise self.fail
         self.frames += 1

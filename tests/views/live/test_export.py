@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.views.live.support import BUSY_CLASS, busy, changed_pool, described, no_pools, typed
+from tests.views.live.support import (
+    BUSY_CLASS,
+    busy,
+    changed_pool,
+    compacted,
+    described,
+    no_pools,
+    typed,
+)
 from zpobs.views.live.export import export_name, exported
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.state import Screen, ViewState
+from zpobs.views.live.view import OVERLAYS
 
 TO_31 = ("enter", "slash", *str(BUSY_CLASS), "enter", "enter")
 TO_107 = ("enter", "slash", *"107", "enter", "enter", "enter")
@@ -24,6 +33,7 @@ VIEWS: dict[str, tuple[Scene, tuple[str, ...]]] = {
     "classes": (busy(), ("enter", "s", "r", "slash", *"size>1k", "enter")),
     "zspages": (busy(), (*TO_31, "slash", *"inuse>3", "enter")),
     "descriptors": (described(), TO_107),
+    "compaction": (compacted(), ("m",)),
     "events": (busy(), ("e", "slash", *"zram0", "enter")),
     "nothing": (no_pools(), ()),
 }
@@ -46,7 +56,13 @@ def test_json_holds_the_rows_that_are_shown(name: str) -> None:
     rows = listing(scene, state)
     ids = rows.table.ids[rows.order].tolist()
     told = read_json(name)["rows"]
-    key = {"pools": "id", "classes": "index", "zspages": "address", "descriptors": "page"}
+    key = {
+        "pools": "id",
+        "classes": "index",
+        "compaction": "index",
+        "zspages": "address",
+        "descriptors": "page",
+    }
     of = key.get(name, "number")
     assert [int(str(row[of]), 0) for row in told] == ids
 
@@ -117,7 +133,7 @@ def test_csv_of_no_rows_has_its_column_names(name: str) -> None:
     rows = table.records(np.arange(len(table.ids)))
     assert {tuple(row) for row in rows} <= {table.fields}
     none = state.at(state.screen, replace(state.place, filter="zram99 0xfffffffffffffff1"))
-    if state.screen not in (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, Screen.EVENTS):
+    if state.screen not in (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, *OVERLAYS):
         # There is no filter there: nothing was read yet.
         scene, none = replace(scene, look=None), state
     if state.screen == Screen.ZSPAGES:

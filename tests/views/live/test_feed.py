@@ -43,6 +43,7 @@ class ScriptedSource:
     used_s: float = 0.0
     waits: list[float] = field(default_factory=list)
     asked: list[bool | ZspagesOf] = field(default_factory=list)
+    forecasts: list[bool] = field(default_factory=list)
     looked: list[tuple[int, int]] = field(default_factory=list)
     look_cost_s: float = 0.0
     pool_gone: bool = True
@@ -71,8 +72,15 @@ class ScriptedSource:
         self.now_s = max(self.now_s, deadline_s)
         return False
 
-    def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
+    def snapshot(
+        self,
+        *,
+        zspages: bool | ZspagesOf = False,
+        pool: str | None = None,
+        compaction: bool = False,
+    ) -> Snapshot:
         self.asked.append(zspages)
+        self.forecasts.append(compaction)
         self.pools.add(pool)
         self.used_s += self.cost_s
         after_s = self.now_s - 1000
@@ -189,6 +197,18 @@ def test_drilling_in_is_answered_at_once(source: ScriptedSource) -> None:
     assert reader.scenes[2].activity == reader.scenes[1].activity
     assert reader.scenes[3].rates[1].allocs == 10
     assert source.looked == []
+
+
+def test_a_forecast_is_made_only_while_asked_for(source: ScriptedSource) -> None:
+    """The first comes at once."""
+    reader = reader_of(source, duration_s=7)
+    source.script = {
+        1: lambda: reader.feed.ask(Ask(2.0, compaction=True)),
+        3: lambda: reader.feed.ask(Ask(2.0)),
+    }
+    reader.run()
+    assert reader.at_s == [0, 1, 3, 5, 7]
+    assert source.forecasts == [False, True, True, False, False]
 
 
 def test_descriptors_are_looked_at_only_while_asked_for(source: ScriptedSource) -> None:

@@ -109,6 +109,7 @@ DONE: dict[Action, Check] = {
     Action.EVENTS: becomes("screen", Screen.EVENTS),
     Action.LATENCY: becomes("screen", Screen.LATENCY),
     Action.LIFE: becomes("screen", Screen.LIFE),
+    Action.COMPACTION: becomes("screen", Screen.COMPACTION),
     Action.NEXT_POOL: becomes("pool_name", "zswap1"),
     Action.PREVIOUS_POOL: becomes("pool_name", "zswap1"),
     Action.COPY_JSON: effects(Effect.COPY_JSON),

@@ -23,7 +23,7 @@ from zpobs.views.lines import Span
 from zpobs.views.live.cells import floats, number
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Ints, Table, Values, records_of
-from zpobs.views.live.view import Screen, ViewState
+from zpobs.views.live.view import OF_A_POOL, Screen, ViewState
 from zpobs.views.scan import shares
 from zpobs.waste import Waste, class_waste, class_wasted_least
 
@@ -39,13 +39,15 @@ FIELDS = (
 
 
 def shown_pool(scene: Scene, state: ViewState) -> PoolView | None:
-    """Return the pool that is drilled into, None if it is not there."""
-    return next((each for each in scene.snapshot.pools if each.id == state.pool), None)
+    """Return the pool that is drilled into, or that the screen is about; None if it is gone."""
+    wanted = state.over_pool if state.screen in OF_A_POOL else state.pool
+    return next((each for each in scene.snapshot.pools if each.id == wanted), None)
 
 
 def watched_pool(scene: Scene, state: ViewState) -> PoolView | None:
     """Return the pool that the screen is about, None if it is about all of them."""
     everything = state.screen == Screen.EVENTS or state.depth == Screen.POOLS
+    everything &= state.screen not in OF_A_POOL
     return None if everything else shown_pool(scene, state)
 
 

@@ -13,7 +13,7 @@ from zpobs.views.live.classes import waste_record, watched_pool
 from zpobs.views.live.descriptors import entry_of, look_of
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.view import Screen, ViewState
+from zpobs.views.live.view import OF_A_POOL, Screen, ViewState
 from zpobs.waste import pool_waste
 
 Form = Literal["json", "csv"]
@@ -44,9 +44,12 @@ def exported(scene: Scene, state: ViewState, form: Form) -> str:
 def export_name(scene: Scene, state: ViewState, form: Form) -> str:
     """Return a name for the file, such as ``zpobs-zram0-classes-20260102-030405.json``."""
     # A pool's name comes from its owner: nothing in it may lead out of the directory.
-    pool = re.sub(r"[^\w.]", "_", state.pool_name, flags=re.ASCII).lstrip(".") or "pool"
+    names = {each.id: each.name for each in scene.snapshot.pools}
+    over = state.screen in OF_A_POOL
+    name = names.get(state.over_pool or 0, "") if over else state.pool_name
+    pool = re.sub(r"[^\w.]", "_", name, flags=re.ASCII).lstrip(".") or "pool"
     parts = ["zpobs", state.screen.value]
-    if state.screen != Screen.EVENTS and state.depth != Screen.POOLS:
+    if over or (state.screen != Screen.EVENTS and state.depth != Screen.POOLS):
         parts.insert(1, pool)
     when = clock(scene.snapshot.time_ns, "%Y%m%d-%H%M%S")
     return f"{'-'.join([*parts, when])}.{form}"

@@ -170,6 +170,7 @@ class Feed:
         now = self._ask
         other = (before.pool, before.class_index) != (now.pool, now.class_index)
         deeper = now.pool is not None and (other or now.descriptors > before.descriptors)
+        deeper |= now.compaction > before.compaction
         if not self._stopping and (deeper or before.paused > now.paused):
             self._show(in_turn=False)
 
@@ -230,11 +231,12 @@ class Feed:
     def _taken(self, *, zspages: bool | ZspagesOf) -> Snapshot:
         """Take a snapshot; the log gets it as the command line wants it there."""
         options = self._options
+        wanted = self._ask.compaction
         if options.log is None:
-            return self._source.snapshot(zspages=zspages, pool=options.pool)
+            return self._source.snapshot(zspages=zspages, pool=options.pool, compaction=wanted)
         if options.zspages:
             zspages = True
-        snapshot = self._source.snapshot(zspages=zspages, pool=options.pool)
+        snapshot = self._source.snapshot(zspages=zspages, pool=options.pool, compaction=wanted)
         logged = snapshot
         if not options.zspages:
             pools = tuple(replace(pool, zspage_list=None) for pool in snapshot.pools)

@@ -22,7 +22,7 @@ from zpobs.views.lines import Line, Part, Span, cut, joined, plain, width, wrapp
 from zpobs.views.live.classes import shown_pool, watched_pool
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
-from zpobs.views.live.view import DEPTHS, OVERLAYS, Screen, ViewState
+from zpobs.views.live.view import DEPTHS, OF_A_POOL, OVERLAYS, Screen, ViewState
 from zpobs.views.split import split_lines
 from zpobs.waste import Range, class_waste, pool_waste
 
@@ -251,6 +251,10 @@ def _crumbs(scene: Scene, state: ViewState, columns: int) -> Line:
 
 
 def _path(scene: Scene, state: ViewState, columns: int) -> Line:
+    if state.screen in OF_A_POOL:
+        pool = shown_pool(scene, state)
+        name = pool.name if pool else f"pool {state.over_pool}"
+        return ((name, ""), (" > ", "dim"), (state.screen.value, "title"))
     if state.screen in OVERLAYS:
         pool = watched_pool(scene, state)
         of = f" of {pool.name}" if pool else " of all pools"

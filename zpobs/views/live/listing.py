@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zpobs.views.live.classes import classes_table
+from zpobs.views.live.compaction import compaction_table
 from zpobs.views.live.descriptors import descriptors_table
 from zpobs.views.live.events import events_table
 from zpobs.views.live.latency import latency_table
@@ -51,7 +52,7 @@ def listing(scene: Scene, state: ViewState) -> Listing:
     """
     place, text = state.place, _filter_of(state)
     key = (
-        state.screen, state.depth, state.pool, state.class_index, state.zspage,
+        state.screen, state.depth, state.pool, state.over_pool, state.class_index, state.zspage,
         place.sort, place.reverse, text, state.ascii,
     )  # fmt: skip
     made: Listing | None = scene.memo.get(key)
@@ -82,6 +83,7 @@ _TABLES: Mapping[Screen, Callable[[Scene, ViewState], Table]] = {
     Screen.EVENTS: events_table,
     Screen.LATENCY: latency_table,
     Screen.LIFE: life_table,
+    Screen.COMPACTION: compaction_table,
 }
 
 

@@ -18,7 +18,8 @@ class Ask:
     """What the next scene is to hold beside pools and classes.
 
     ``pool`` and ``class_index``: list the zspages of that class.
-    ``descriptors``: read the descriptors of that class as well.
+    ``descriptors``: read the descriptors of that class as well. ``compaction``: play one
+    through for each pool.
     """
 
     interval_s: float
@@ -26,6 +27,7 @@ class Ask:
     pool: int | None = None
     class_index: int | None = None
     descriptors: bool = False
+    compaction: bool = False
 
 
 # Operations per second (allocations and frees together), oldest first, None if unknown.

@@ -21,6 +21,7 @@ _NOUNS = {
     Screen.EVENTS: "event",
     Screen.LATENCY: "kind of call",
     Screen.LIFE: "row",
+    Screen.COMPACTION: "size class",
 }
 
 

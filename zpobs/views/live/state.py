@@ -12,7 +12,16 @@ from zpobs.views.live.keys import Action, action_of, typing_action_of
 from zpobs.views.live.layout import body_rows, scrolled
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Ask, Scene
-from zpobs.views.live.view import DEPTHS, OVERLAYS, Effect, Place, Screen, Size, ViewState
+from zpobs.views.live.view import (
+    DEPTHS,
+    OF_A_POOL,
+    OVERLAYS,
+    Effect,
+    Place,
+    Screen,
+    Size,
+    ViewState,
+)
 from zpobs.views.live.zspages import listed_zspages
 
 __all__ = [
@@ -56,6 +65,7 @@ def ask_of(state: ViewState) -> Ask:
         pool=state.pool if deep else None,
         class_index=state.class_index if deep else None,
         descriptors=state.screen == Screen.DESCRIPTORS,
+        compaction=state.screen == Screen.COMPACTION,
     )
 
 
@@ -272,7 +282,7 @@ def _open(state: ViewState, scene: Scene) -> ViewState:
 
 def _back(state: ViewState, scene: Scene) -> ViewState:
     if state.screen in OVERLAYS:
-        return _laid_over(state.screen)(state, scene)
+        return _anchored(replace(state, screen=state.depth), scene)
     if state.screen == Screen.POOLS:
         return state
     outer = DEPTHS[DEPTHS.index(state.screen) - 1]
@@ -285,6 +295,28 @@ def _laid_over(screen: Screen) -> Callable[[ViewState, Scene], ViewState]:
         if state.screen == screen:
             return _anchored(replace(state, screen=state.depth), scene)
         return replace(state, screen=screen)
+
+    return change
+
+
+def _over_a_pool(screen: Screen) -> Callable[[ViewState, Scene], ViewState]:
+    """Return what leads to a screen about the pool that is drilled into or under the cursor."""
+
+    def change(state: ViewState, scene: Scene) -> ViewState:
+        if state.screen == screen:
+            return _back(state, scene)
+        if state.screen in OF_A_POOL:
+            pool = state.over_pool
+        elif state.depth == Screen.POOLS:
+            outside = replace(state, screen=Screen.POOLS)
+            rows = listing(scene, outside)
+            pool = rows.id_at(rows.row_of(outside.place, tail=False))
+        else:
+            pool = state.pool
+        if pool is None:
+            return state.telling("there is no pool")
+        fresh = state if pool == state.over_pool else state.at(screen, Place())
+        return replace(fresh, screen=screen, over_pool=pool)
 
     return change
 
@@ -359,6 +391,7 @@ _CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
     Action.EVENTS: _laid_over(Screen.EVENTS),
     Action.LATENCY: _laid_over(Screen.LATENCY),
     Action.LIFE: _laid_over(Screen.LIFE),
+    Action.COMPACTION: _over_a_pool(Screen.COMPACTION),
     Action.NEXT_POOL: _beside(1),
     Action.PREVIOUS_POOL: _beside(-1),
     Action.HELP: _help,

@@ -12,7 +12,8 @@ from typing import NamedTuple
 class Screen(StrEnum):
     """The screens; each of the first four lies in what the one before it lists.
 
-    The others lie over these: those of a pool show the one that is drilled into, else all.
+    The others lie over any of these. Some are about one pool; the rest show the one that is
+    drilled into, else all.
     """
 
     POOLS = "pools"
@@ -22,12 +23,14 @@ class Screen(StrEnum):
     EVENTS = "events"
     LATENCY = "latency"
     LIFE = "life"
+    COMPACTION = "compaction"
 
 
 # What is drilled into, outermost first.
 DEPTHS = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS)
-# What lies over that, until it is left again.
+# What lies over that, until it is left again; some of it is about one pool.
 OVERLAYS = tuple(screen for screen in Screen if screen not in DEPTHS)
+OF_A_POOL = (Screen.COMPACTION,)
 
 
 class Effect(StrEnum):
@@ -70,10 +73,10 @@ class ViewState:
     """All that the reader has chosen.
 
     ``pool``, ``class_index`` and ``zspage`` are what was drilled into as far as
-    ``depth``; ``screen`` is the same screen, or one of OVERLAYS.
-    ``typing`` is a filter while it is being typed. ``start_pool`` names a pool to
-    open as soon as there is one of that name. ``shorter`` are ways to say
-    ``message`` where there is less room.
+    ``depth``; ``screen`` is the same screen, or one of OVERLAYS, of which some are
+    about ``over_pool``. ``typing`` is a filter while it is being typed. ``start_pool``
+    names a pool to open as soon as there is one of that name. ``shorter`` are ways to
+    say ``message`` where there is less room.
     """
 
     interval_s: float
@@ -81,6 +84,7 @@ class ViewState:
     depth: Screen = Screen.POOLS
     pool: int | None = None
     pool_name: str = ""
+    over_pool: int | None = None
     class_index: int | None = None
     zspage: int | None = None
     places: Mapping[Screen, Place] = field(default_factory=lambda: MappingProxyType({}))
