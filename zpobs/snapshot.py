@@ -19,6 +19,7 @@ from zpobs.compaction import PoolForecast
 from zpobs.latency import PoolLatency
 from zpobs.life import PoolLife
 from zpobs.migration import PoolMigration
+from zpobs.objects import PoolObjects
 from zpobs.waste import class_waste, pool_waste
 
 SCHEMA = 1
@@ -312,7 +313,7 @@ class PoolView:
     ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
     each of these may be up to so many higher. ``migration`` are the failures. ``life``,
-    ``compaction`` (a forecast) and ``latency`` are there if they were asked for.
+    ``compaction`` (a forecast), ``latency`` and ``objects_told`` are there if they were asked for.
     """
 
     id: int
@@ -336,6 +337,7 @@ class PoolView:
     life: PoolLife | None = None
     compaction: PoolForecast | None = None
     latency: PoolLatency | None = None
+    objects_told: PoolObjects | None = None
 
     def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -366,6 +368,9 @@ class PoolView:
             out["compaction"] = self.compaction.to_json()
         if self.latency is not None:
             out["latency"] = self.latency.to_json()
+        if self.objects_told is not None:
+            listed = self.zspage_list is not None
+            out["objects_told"] = self.objects_told.to_json(addresses=listed)
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -26,6 +27,9 @@ from zpobs.commands.common import (
     progress,
 )
 from zpobs.errors import EnvironmentLacksError
+
+if TYPE_CHECKING:
+    from zpobs.objects import Sampling
 
 
 class _Sort(StrEnum):
@@ -63,6 +67,25 @@ _LatencyOption = Annotated[
         "--latency",
         help="How long allocations, frees and migrations take: histograms by size class.",
     ),
+]
+_ObjectsOption = Annotated[
+    bool,
+    typer.Option(
+        "--objects", help="Objects one by one: requested sizes, lifetimes, who pins zspages."
+    ),
+]
+_ObjectsRateOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1 << 20,
+        metavar="N",
+        help="With --objects: tell 1 in N objects, chosen by handle, and estimate the rest.",
+    ),
+]
+_ObjectsSeedOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="With --objects-rate: choose the same handles every time."),
 ]
 _LimitOption = Annotated[
     int | None,
@@ -114,6 +137,9 @@ def top(
     ] = False,
     life: _LifeOption = False,
     latency: _LatencyOption = False,
+    objects: _ObjectsOption = False,
+    objects_rate: _ObjectsRateOption = 1,
+    objects_seed: _ObjectsSeedOption = None,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
@@ -147,6 +173,7 @@ def top(
         rescan_s=rescan,
         life=life,
         latency=latency,
+        objects=_sampling(objects_rate, objects_seed) if objects else None,
     )
     with (
         output_checked(),
@@ -169,6 +196,12 @@ def top(
             budget=budget / 100,
         )
         run_top(session, options, stop, progress)
+
+
+def _sampling(rate: int, seed: int | None) -> Sampling:
+    from zpobs.objects import Sampling  # noqa: PLC0415 - --help needs no NumPy
+
+    return Sampling.seeded(rate, secrets.randbits(64) if seed is None else seed)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from zpobs.model.inputs import Coverage
 from zpobs.model.life import LifeLedger
 from zpobs.model.losses import LossHistory
 from zpobs.model.migration import MigrationLedger
+from zpobs.model.object_figures import objects_of
+from zpobs.model.objects import ObjectLedger
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.rows import (
     HUGE,
@@ -137,6 +139,7 @@ class Known:
     events_seen: int
     migrations: MigrationLedger
     life: LifeLedger | None = None
+    objects: ObjectLedger | None = None
 
 
 class Publisher:
@@ -197,6 +200,9 @@ class Publisher:
                     ago_ns=ago_ns,
                 ),
                 life=self._life(known, live, pool, mono_ns, ago_ns),
+                objects_told=objects_of(
+                    known.objects, known.rows, pool, classes, mono_ns=mono_ns, ago_ns=ago_ns
+                ),
             )
             views.append(view)
             verdicts.append(verdict)
