@@ -82,6 +82,9 @@ def make_objects(rate: int = 1, **changed: object) -> PoolObjects:
             "live": estimate(10, 10, rate),
             "live_bytes": estimate(2520, 878_000, rate, 4096),
         },
+        "lifetime_estimates": tuple(
+            estimate(int(count), int(count), rate) for count in lifetimes.sum(axis=0)
+        ),
         "freed_unseen": 2,
         "unseen": 12 if rate == 1 else None,
         "pins": make_pins(),

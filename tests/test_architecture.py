@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.latency",
         "zpobs.life",
         "zpobs.migration",
+        "zpobs.objects",
         "zpobs.rates",
         "zpobs.snapshot",
         "zpobs.verify",

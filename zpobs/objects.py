@@ -37,7 +37,7 @@ _SAMPLING = struct.Struct("=QQ")
 _GROUP_MULTIPLIER = 0xD6E8FEB86659FD93
 # Beyond a normal distribution's 1.96: variances are themselves estimates, from 64 groups at
 # worst, and sums of clusters are skewed.
-_DEVIATIONS = 2.3
+_DEVIATIONS = 2.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,37 @@ def estimate(seen: int, squares: float, rate: int, unit: int = 1) -> Estimate:
     root = math.sqrt(spread * value + spread * spread / 4)
     middle = value + spread / 2
     return Estimate(value, max(math.floor(middle - root), seen), math.ceil(middle + root))
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a sample makes of a number of objects that counters know.
+
+    ``likely`` is its estimate of how many were stored in all, ``told`` what it has of them,
+    ``stored`` how many there truly were.
+    """
+
+    likely: Estimate
+    told: int
+    stored: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the sample is like the rest: no handle outside of it stands for very many."""
+        return self.likely.low <= self.stored <= self.likely.high
+
+    def applied(self, made: Estimate, seen: int, unit: int = 1) -> Estimate:
+        """Return an estimate of a sum over time, of which an object gives ``unit`` at most.
+
+        By what the sample misjudges the number of objects it may misjudge the sum as well; and if
+        it is not like the rest, it knows nothing of what was not told: that may be anything.
+        """
+        most = seen + max(self.stored - self.told, 0) * unit
+        if not self.fits:
+            return Estimate(made.value, min(made.low, seen), max(made.high, most))
+        error = (self.stored - self.likely.value) * unit
+        low = max(made.low + min(error, 0), seen)
+        return Estimate(made.value, low, min(made.high + max(error, 0), max(most, seen)))
 
 
 def group_squares(sums: Ints) -> float:
@@ -226,7 +257,8 @@ class PoolObjects:
     whose store was not told, ``moves`` are those by compaction. ``live_bytes`` is what was asked
     for the ``sized`` ones of the live. ``lifetimes``, shape (C, AGE_BUCKETS), counts the freed,
     ``lifetime_ns`` is their sum.
-    ``estimates`` are figures of all objects by name. ``unseen`` are objects of the pool that were
+    ``estimates`` are figures of all objects by name, ``lifetime_estimates`` by bucket of their
+    lifetime, shape (AGE_BUCKETS,). ``unseen`` are objects of the pool that were
     stored before all this or not told, None if that cannot be said.
     """
 
@@ -246,6 +278,7 @@ class PoolObjects:
     lifetime_ns: Ints
     lifetimes: Ints
     estimates: Mapping[str, Estimate]
+    lifetime_estimates: tuple[Estimate, ...]
     freed_unseen: int
     unseen: int | None
     pins: Pins | None
@@ -260,6 +293,9 @@ class PoolObjects:
         told |= {"freed_unseen": self.freed_unseen, "unseen": self.unseen}
         told["estimates"] = {name: each.to_json() for name, each in self.estimates.items()}
         told["lifetimes"] = _lifetimes(self.lifetimes.sum(axis=0), int(self.lifetime_ns.sum()))
+        for each in told["lifetimes"]["buckets"]:
+            made = self.lifetime_estimates[each["below_ns"].bit_length() - 1]
+            each["estimate"] = made.to_json()
         told["classes"] = [
             {
                 "index": int(self.index[row]),

@@ -15,7 +15,8 @@ import pytest
 
 from lab.comparison import Json, pool_named
 from lab.watcher import Top
-from lab.workload import Churn, ZramDevice
+from lab.workload import Churn, ZramDevice, free_movable_memory
+from lab.zswap import Zswap, ZswapPressure, zswap_at_rest
 
 PAGE = 4096
 PAGES = 60
@@ -153,3 +154,90 @@ def test_churn_and_compaction_leave_every_object_accounted_for(
             )
             assert mine["live"] == each["objects"]
     assert told["moves"] > 0
+
+
+@pytest.fixture
+def zswap() -> Iterator[Zswap]:
+    free_movable_memory()
+    turned_on = Zswap()
+    yield turned_on
+    turned_on.close()
+
+
+def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap) -> None:  # noqa: ARG001
+    """Two cgroups are pressed into zswap: what each leaves behind in thin zspages is its own.
+
+    Both die down to few pages, so that their objects stay in zspages that were full.
+    """
+    watching = watch()
+    pressed = [
+        ZswapPressure(
+            name, pages=3_000, operations=6_000, seed=seed, memory_high=6 << 20, verify=False
+        )
+        for name, seed in (("first", 71), ("second", 72))
+    ]
+    for each in pressed:
+        each.rest()
+    ids = {f"/{name}": Path("/sys/fs/cgroup", name).stat().st_ino for name in ("first", "second")}
+    swaps = swap_types()
+    frame, figures = zswap_at_rest(lambda: watching.frame_after(time.time_ns()))
+    (pool,) = [each for each in frame["pools"] if each["owner"] == "zswap" and each["objects"]]
+    told = pool["objects_told"]
+    well(told)
+    assert told["live"] == figures.stored
+    assert [each for each in told["reasons"] if "unknown" in each] == []
+    pins = told["pins"]["listed"]
+    owners = {each["cgroup"] for each in pins}
+    assert owners == set(ids), (told["pins"]["objects"], owners)
+    for each in pins:
+        assert each["cgroup_id"] == ids[each["cgroup"]]
+        assert each["cgroup_of"] == "page"
+        assert each["place"]["swap_type"] in swaps
+        assert 0 < each["place"]["swap_offset"] < swaps[each["place"]["swap_type"]]
+        assert each["command"]
+        assert each["node"] == 0
+        assert each["inuse"] * 4 <= each["objs_per_zspage"]
+    slots = [(each["place"]["swap_type"], each["place"]["swap_offset"]) for each in pins]
+    assert len(set(slots)) == len(slots)
+    # One cgroup ends: what is left is the other's.
+    pressed[0].end()
+    frame, figures = zswap_at_rest(lambda: watching.frame_after(time.time_ns()))
+    pool = pool_named(frame, pool["name"])
+    told = pool["objects_told"]
+    assert told["live"] == figures.stored
+    assert {each["cgroup"] for each in told["pins"]["listed"]} == {"/second"}
+    pressed[1].end()
+
+
+def swap_types() -> dict[int, int]:
+    """Return the pages of each swap device: the kernel numbers them as it lists them."""
+    lines = Path("/proc/swaps").read_text().splitlines()[1:]
+    return {at: int(line.split()[2]) * 1024 // PAGE for at, line in enumerate(lines)}
+
+
+def test_a_sample_holds_whole_lives_and_its_intervals_the_truth(
+    watch: Watch, devices: list[ZramDevice]
+) -> None:
+    """1 in 8 by handle, twice with other handles: every object told is told to its end."""
+    samples = [watch("--objects-rate", "8", "--objects-seed", str(seed)) for seed in (1, 2)]
+    device = ZramDevice("256M")
+    devices.append(device)
+    churn = Churn(device, operations=12_000, seed=63)
+    churn.finish()
+    for watching in samples:
+        _, pool = at_rest(watching, device)
+        told = pool["objects_told"]
+        well(told)
+        assert told["rate"] == 8
+        assert 0 < told["stored"] < pool["counters"]["allocs"] / 2
+        assert told["stored"] == told["freed"] + told["vanished"] + told["live"]
+        truth = {
+            "stored": pool["counters"]["allocs"],
+            "freed": pool["counters"]["frees"],
+            "live": pool["objects"],
+            "live_bytes": device.mm_stat()[1],
+        }
+        for name, figure in truth.items():
+            estimate = told["estimates"][name]
+            assert estimate["low"] <= figure <= estimate["high"], (name, figure, estimate)
+            assert estimate["high"] - estimate["low"] < 1.5 * figure, (name, figure, estimate)

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from zpobs import wire
 from zpobs.model.arrays import I64
 from zpobs.model.objects import (
     FREED,
     FREED_UNSEEN,
-    G_BYTES,
     G_FREED,
+    G_LIFETIMES,
     G_STORED,
     LIFETIME_NS,
     MOVES,
@@ -31,6 +32,7 @@ from zpobs.model.scans import CLASSES_MAX
 from zpobs.objects import (
     PIN_SHARE,
     PINS_LISTED,
+    Control,
     Estimate,
     Pins,
     PoolObjects,
@@ -81,6 +83,7 @@ def objects_of(
     if ledger.sampling.rate == 1:
         unseen = max(int(classes.objects.sum()) - told, 0)
     reasons, status = _judged(ledger, pool, unseen, sums, told - int(known.sum()))
+    estimates, lifetimes = _estimates(ledger, pool, sums, size)
     return PoolObjects(
         status=status,
         reasons=reasons,
@@ -97,7 +100,8 @@ def objects_of(
         live_bytes=_frozen(by_class[index]),
         lifetime_ns=_frozen(sums[index, LIFETIME_NS]),
         lifetimes=_frozen(ledger.lifetimes[own][index]),
-        estimates=_estimates(ledger, pool.slot, sums, told, size),
+        estimates=estimates,
+        lifetime_estimates=lifetimes,
         freed_unseen=int(sums[:, FREED_UNSEEN].sum()),
         unseen=unseen,
         pins=_pins(ledger, table, rows, classes, ago_ns),
@@ -136,28 +140,42 @@ def _judged(
 
 
 def _estimates(
-    ledger: ObjectLedger, slot: int, sums: I64, live: int, size: I64
-) -> dict[str, Estimate]:
-    """Return figures of all objects: a live one is a handle of its own, others share handles."""
-    rate, groups = ledger.sampling.rate, ledger.groups[slot]
+    ledger: ObjectLedger, pool: Pool, sums: I64, size: I64
+) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
+    """Return figures of all objects, and how many of all had each lifetime, by bucket.
 
-    def over_time(seen: int, what: int) -> Estimate:
-        # No cluster gives less than its objects one by one.
-        return estimate(seen, max(group_squares(groups[:, what]), seen), rate)
+    A live object has its handle to itself; of those that came and went some had one in turn.
+    """
+    rate, groups = ledger.sampling.rate, ledger.groups[pool.slot]
+    told = int(sums[:, STORED].sum())
+    likely = _over_time(groups[:, G_STORED], told, rate)
+    control = None
+    if pool.class_counters is not None and rate > 1:
+        control = Control(likely, told, int(pool.class_counters[:, wire.CLASS_ALLOCS].sum()))
 
-    stored_bytes = int(groups[:, G_BYTES].sum())
-    told = {
-        "stored": over_time(int(sums[:, STORED].sum()), G_STORED),
-        "freed": over_time(int(sums[:, FREED].sum()), G_FREED),
+    def held(made: Estimate, seen: int) -> Estimate:
+        return control.applied(made, seen) if control else made
+
+    live = len(size)
+    squares = float((size.astype(np.float64) ** 2).sum())
+    freed = int(sums[:, FREED].sum())
+    figures = {
+        "stored": held(likely, told),
+        "freed": held(_over_time(groups[:, G_FREED], freed, rate), freed),
         "live": estimate(live, live, rate),
-        "live_bytes": estimate(
-            int(size.sum()), float((size.astype(np.float64) ** 2).sum()), rate, _OBJECT_BYTES_MAX
-        ),
+        "live_bytes": estimate(int(size.sum()), squares, rate, _OBJECT_BYTES_MAX),
     }
-    if rate > 1:
-        squares = group_squares(groups[:, G_BYTES])
-        told["stored_bytes"] = estimate(stored_bytes, squares, rate, _OBJECT_BYTES_MAX)
-    return told
+    counts = ledger.lifetimes[pool.slot * CLASSES_MAX : (pool.slot + 1) * CLASSES_MAX].sum(axis=0)
+    lifetimes = tuple(
+        held(_over_time(groups[:, G_LIFETIMES + bucket], count, rate), count)
+        for bucket, count in enumerate(counts.tolist())
+    )
+    return figures, lifetimes
+
+
+def _over_time(groups: I64, seen: int, rate: int) -> Estimate:
+    # No cluster gives less than its objects one by one.
+    return estimate(seen, max(group_squares(groups), seen), rate)
 
 
 def _pins(

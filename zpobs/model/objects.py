@@ -37,8 +37,10 @@ STORED, FREED, VANISHED, UNKEPT, FREED_UNSEEN, MOVES, LIFETIME_NS = range(7)
 _SUMS = 7
 # Of an object: its size is known, its slot is, that is a swap entry, its cgroup is the page's.
 SIZED, SLOTTED, SWAP, OF_PAGE = 1, 2, 4, 8
-# Sums by variance group, for what clusters vary by: objects stored, freed, bytes asked for.
-G_STORED, G_FREED, G_BYTES = range(3)
+# Sums by variance group, for what clusters vary by: objects stored, freed, and from there on
+# freed by bucket of their lifetime.
+G_STORED, G_FREED, G_LIFETIMES = range(3)
+_GROUP_SUMS = G_LIFETIMES + AGE_BUCKETS
 _U32 = np.uint64(0xFFFFFFFF)
 # The index tells granules of 32 bytes apart, and handles are 8 bytes.
 _HANDLE_SHIFT = np.uint64(2)
@@ -181,7 +183,7 @@ class ObjectLedger:
     def _make(self, slots: int) -> None:
         self.sums: I64 = np.zeros((slots * CLASSES_MAX, _SUMS), dtype=np.int64)
         self.lifetimes: I64 = np.zeros((slots * CLASSES_MAX, AGE_BUCKETS), dtype=np.int64)
-        self.groups: I64 = np.zeros((slots, VARIANCE_GROUPS, 3), dtype=np.int64)
+        self.groups: I64 = np.zeros((slots, VARIANCE_GROUPS, _GROUP_SUMS), dtype=np.int64)
 
     def grow(self, slot: int) -> None:
         """Have room for a pool slot."""
@@ -244,7 +246,7 @@ class ObjectLedger:
         self._count(cells[lost], VANISHED)
         rows.release(held[goes_on & (ends | lost)])
         self._count(cells[batch.begun], STORED)
-        self._sample(G_STORED, cells, handle, batch.begun, 1)
+        self._sample(G_STORED, cells, handle, batch.begun)
         alive = known & ~ends & batch.last
         self._store(columns, held, alive & goes_on, alive & batch.begun)
 
@@ -271,11 +273,6 @@ class ObjectLedger:
         columns["comm_high"][lives] = words[6][at]
         of_page = np.where(batch.flags[at] & wire.FLAG_OF_PAGE, OF_PAGE, 0)
         columns["known"][lives] |= (SIZED | of_page).astype(np.uint8)
-        told = np.zeros(len(batch.starts), dtype=bool)
-        told[lives] = True
-        self._sample(
-            G_BYTES, columns["cell"], columns["handle"], told, columns["size"].astype(np.int64)
-        )
         lives, at = batch.newest(kind == wire.KIND_OBJECT_SLOT)
         columns["slot"][lives] = words[3][at]
         swap = np.where(batch.flags[at] & wire.FLAG_SWAP, SWAP, 0)
@@ -287,21 +284,26 @@ class ObjectLedger:
         lifetime_ns = np.maximum(time_ns, begun_ns) - begun_ns
         self._count(cells, FREED)
         np.add.at(self.sums[:, LIFETIME_NS], cells, lifetime_ns.view(np.int64))
-        buckets = cells * AGE_BUCKETS + bucket_of(lifetime_ns)
-        np.add.at(self.lifetimes.reshape(-1), buckets, 1)
+        buckets = bucket_of(lifetime_ns)
+        np.add.at(self.lifetimes.reshape(-1), cells * AGE_BUCKETS + buckets, 1)
+        if self.sampling.rate > 1:
+            place = cells // CLASSES_MAX * VARIANCE_GROUPS + variance_group(
+                columns["handle"][lives]
+            )
+            where = place * _GROUP_SUMS + G_LIFETIMES + buckets
+            np.add.at(self.groups.reshape(-1), where, 1)
         ended = np.zeros(len(columns["handle"]), dtype=bool)
         ended[lives] = True
-        self._sample(G_FREED, columns["cell"], columns["handle"], ended, 1)
+        self._sample(G_FREED, columns["cell"], columns["handle"], ended)
 
-    def _sample(self, what: int, cells: U64, handle: U64, which: Bools, amount: int | I64) -> None:
-        """Add what some lives gave to the sums of their variance groups."""
+    def _sample(self, what: int, cells: U64, handle: U64, which: Bools) -> None:
+        """Count some lives in their variance groups."""
         if self.sampling.rate == 1:
             return
         at = np.flatnonzero(which)
-        slots = cells[at].astype(np.int64) // CLASSES_MAX
-        where = (slots * VARIANCE_GROUPS + variance_group(handle[at])) * 3 + what
-        given = amount if isinstance(amount, int) else amount[at]
-        np.add.at(self.groups.reshape(-1), where, given)
+        place = cells[at].astype(np.int64) // CLASSES_MAX * VARIANCE_GROUPS
+        where = (place + variance_group(handle[at])) * _GROUP_SUMS + what
+        np.add.at(self.groups.reshape(-1), where, 1)
 
     def _store(self, columns: dict[str, U64], held: I64, goes_on: Bools, begins: Bools) -> None:
         rows = self.rows

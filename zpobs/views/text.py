@@ -13,6 +13,7 @@ from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
 from zpobs.views.latency import latency_lines
 from zpobs.views.life import life_lines
 from zpobs.views.lines import plain
+from zpobs.views.objects import objects_lines
 from zpobs.views.split import split_lines
 from zpobs.waste import class_wasted_least, pool_waste
 
@@ -71,6 +72,8 @@ def render(
             lines += ["", *life_lines(each.name, each.life, snapshot.time_ns)]
         if each.latency is not None:
             lines += ["", *latency_lines(each.name, each.latency, snapshot.time_ns)]
+        if each.objects_told is not None:
+            lines += ["", *objects_lines(each.name, each.objects_told, snapshot.time_ns)]
     return lines
 
 
