@@ -22,13 +22,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zpobs.errors": set(),
     "zpobs.shortage": {"zpobs.advice", "zpobs.errors"},
     "zpobs.wire": {"zpobs.errors"},
-    "zpobs.addons": set(),
     "zpobs.latency": set(),
     "zpobs.snapshot": {
         "zpobs.addons",
         "zpobs.latency",
         "zpobs.compaction",
-        "zpobs.addons",
         "zpobs.life",
         "zpobs.migration",
         "zpobs.objects",

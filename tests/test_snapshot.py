@@ -27,7 +27,7 @@ from tests.factories import (
     make_snapshot,
     make_zspages,
 )
-from tests.object_values import OBJECTS_WATCHED, make_objects
+from tests.object_values import make_objects
 from zpobs import wire
 from zpobs.addons import AddOnView, MapFill
 from zpobs.latency import KINDS
@@ -387,7 +387,10 @@ def test_the_docs_name_every_key() -> None:
     # Words that stand for values, not keys, follow a colon or a bar.
     documented = set(re.findall(r'(?<![:|] )(?<![:|])"(\w+)"', block))
     whole = make_pool(
-        zspage_list=make_zspages(), life=make_life(), migration=REFUSED, latency=make_latency(),
+        zspage_list=make_zspages(),
+        life=make_life(),
+        migration=REFUSED,
+        latency=make_latency(),
         objects_told=make_objects(),
     )
     told = set(keys(make_snapshot(whole, health=make_health(addons=(ADDON,))).to_json()))
