@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tests.factories import TIME_NS
 from zpobs.addons import AddOnView, MapFill
 from zpobs.life import AGE_BUCKETS
 from zpobs.objects import Pins, PoolObjects, Sampling, estimate
@@ -41,7 +42,7 @@ def make_pins(**changed: object) -> Pins:
         "capacity": _ints(26, 26, 8, 8),
         "zspage_pages": _ints(1, 1, 3, 3),
         "size": _ints(150, 152, 490, -1),
-        "stored_ns": _ints(1_000_000_000, 2_000_000_000, 3_000_000_000, 4_000_000_000),
+        "stored_ns": TIME_NS - _ints(60_000_000_000, 2_000_000_000, 30_000_000, 4_000_000),
         "cgroup": _words(4242, 99, 4242, 0),
         "of_page": np.array([True, True, False, False]),
         "command": ("kswapd0", "postgres", "dd", ""),

@@ -221,10 +221,11 @@ class Pins:
             "zspages": self.zspages,
             "objects": self.objects,
             "pages": self.pages,
-            "listed": [self._row(row, addresses) for row in range(len(self.handle))],
+            "listed": [self.row_json(row, addresses=addresses) for row in range(len(self.handle))],
         }
 
-    def _row(self, row: int, addresses: bool) -> dict[str, Any]:
+    def row_json(self, row: int, *, addresses: bool) -> dict[str, Any]:
+        """Return one element of ``listed``."""
         cgroup, node, size = int(self.cgroup[row]), int(self.node[row]), int(self.size[row])
         told: dict[str, Any] = {
             "class": int(self.class_index[row]),

@@ -54,6 +54,9 @@ _IntervalOption = Annotated[
 _DurationOption = Annotated[
     float | None, typer.Option(min=0, metavar="SECONDS", help="End by itself after so long.")
 ]
+_ZspagesOption = Annotated[
+    bool, typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses.")
+]
 _LifeOption = Annotated[
     bool,
     typer.Option(
@@ -131,10 +134,7 @@ def top(
     interval: _IntervalOption = 2.0,
     duration: _DurationOption = None,
     pool: PoolOption = None,
-    zspages: Annotated[
-        bool,
-        typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
-    ] = False,
+    zspages: _ZspagesOption = False,
     life: _LifeOption = False,
     latency: _LatencyOption = False,
     objects: _ObjectsOption = False,

@@ -120,4 +120,4 @@ def owner_words(pins: Pins, row: int) -> str:
     A cgroup that is not there any more is told by its id.
     """
     owner = "".join(each if each.isprintable() else "?" for each in pins.owner(row))
-    return owner if pins.of_page[row] or not pins.cgroup[row] else f"{owner} (of the task)"
+    return owner if pins.of_page[row] or not pins.cgroup[row] else f"{owner} (task)"

@@ -29,6 +29,8 @@ class Action(StrEnum):
     EVENTS = "events"
     LATENCY = "latency"
     LIFE = "life"
+    OBJECTS = "objects"
+    PINS = "pins"
     NEXT_POOL = "next_pool"
     PREVIOUS_POOL = "previous_pool"
     COPY_JSON = "copy_json"
@@ -94,6 +96,8 @@ KEYS: tuple[Key, ...] = (
     Key(Action.EVENTS, ("e",), "events, and back", "events", 6),
     Key(Action.LATENCY, ("l",), "how long calls take (--latency), and back", "latency", 10),
     Key(Action.LIFE, ("z",), "the lives of zspages (--life), and back", "life", 11),
+    Key(Action.OBJECTS, ("o",), "objects one by one (--objects), and back", "objects", 12),
+    Key(Action.PINS, ("p",), "who pins near-empty zspages (--objects), and back", "pins", 13),
     Key(Action.NEXT_POOL, ("tab",), "the next pool", "next pool", 9, (Screen.CLASSES,)),
     Key(Action.PREVIOUS_POOL, ("shift+tab",), "the pool before", screens=(Screen.CLASSES,)),
     Key(Action.COPY_JSON, ("c",), "copy this view, all its rows, as JSON", "copy", 8),

@@ -21,6 +21,8 @@ _NOUNS = {
     Screen.EVENTS: "event",
     Screen.LATENCY: "kind of call",
     Screen.LIFE: "row",
+    Screen.OBJECTS: "row",
+    Screen.PINS: "pin",
 }
 
 

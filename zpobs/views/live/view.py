@@ -22,6 +22,8 @@ class Screen(StrEnum):
     EVENTS = "events"
     LATENCY = "latency"
     LIFE = "life"
+    OBJECTS = "objects"
+    PINS = "pins"
 
 
 # What is drilled into, outermost first.
