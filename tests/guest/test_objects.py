@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lab.comparison import Json, pool_named
 from lab.watcher import Top
 from lab.workload import Churn, ZramDevice, free_movable_memory
 from lab.zswap import Zswap, ZswapPressure, zswap_at_rest
+from zpobs.objects import Sampling
 
 PAGE = 4096
 PAGES = 60
@@ -164,6 +166,46 @@ def zswap() -> Iterator[Zswap]:
     turned_on.close()
 
 
+def test_pins_of_a_device_are_its_blocks(watch: Watch, devices: list[ZramDevice]) -> None:
+    """Of pages of one size class most are discarded: those that are left pin their zspages."""
+    watching = watch()
+    device = ZramDevice("64M")
+    devices.append(device)
+    kept = range(7, 640, 80)
+    rng = random.Random(6)
+    disk = os.open(f"/dev/{device.name}", os.O_WRONLY | os.O_DIRECT | os.O_SYNC)
+    try:
+        with mmap.mmap(-1, PAGE) as page:
+            for at in range(640):
+                page[:] = rng.randbytes(200) + bytes(PAGE - 200)
+                os.pwrite(disk, page, at * PAGE)
+        for at in set(range(640)) - set(kept):
+            fcntl.ioctl(disk, BLKDISCARD, struct.pack("QQ", at * PAGE, PAGE))
+    finally:
+        os.close(disk)
+    _, pool = at_rest(watching, device)
+    told = pool["objects_told"]
+    well(told)
+    own = Path("/proc/self/cgroup").read_text().splitlines()[-1].rpartition(":")[2]
+    pins = told["pins"]["listed"]
+    assert pins
+    assert {each["place"]["block"] for each in pins} <= set(kept)
+    assert told["pins"]["objects"] == len(pins)
+    assert {each["cgroup"] for each in pins} == {own}
+    assert {each["command"] for each in pins} == {Path("/proc/self/comm").read_text().strip()}
+    assert {each["node"] for each in pins} == {0}
+    near = [each for each in pool["zspage_list"] if each["inuse"] and thin(each, pool)]
+    assert told["pins"]["zspages"] == len(near)
+    assert told["pins"]["objects"] == sum(each["inuse"] for each in near)
+    assert {each["zspage"] for each in pins} == {each["address"] for each in near}
+
+
+def thin(zspage: Json, pool: Json) -> bool:
+    """Tell whether at most a quarter of a zspage's places are taken."""
+    places = {each["index"]: each["objs_per_zspage"] for each in pool["classes"]}
+    return bool(zspage["inuse"] * 4 <= places[zspage["class"]])
+
+
 def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap) -> None:  # noqa: ARG001
     """Two cgroups are pressed into zswap: what each leaves behind in thin zspages is its own.
 
@@ -219,12 +261,13 @@ def test_a_sample_holds_whole_lives_and_its_intervals_the_truth(
     watch: Watch, devices: list[ZramDevice]
 ) -> None:
     """1 in 8 by handle, twice with other handles: every object told is told to its end."""
-    samples = [watch("--objects-rate", "8", "--objects-seed", str(seed)) for seed in (1, 2)]
+    seeds = (1, 2)
+    samples = [watch("--objects-rate", "8", "--objects-seed", str(seed)) for seed in seeds]
     device = ZramDevice("256M")
     devices.append(device)
     churn = Churn(device, operations=12_000, seed=63)
     churn.finish()
-    for watching in samples:
+    for seed, watching in zip(seeds, samples, strict=True):
         _, pool = at_rest(watching, device)
         told = pool["objects_told"]
         well(told)
@@ -241,3 +284,6 @@ def test_a_sample_holds_whole_lives_and_its_intervals_the_truth(
             estimate = told["estimates"][name]
             assert estimate["low"] <= figure <= estimate["high"], (name, figure, estimate)
             assert estimate["high"] - estimate["low"] < 1.5 * figure, (name, figure, estimate)
+        # The kernel's hash is ours.
+        handles = [int(each["handle"], 16) for each in told["pins"]["listed"]]
+        assert Sampling.seeded(8, seed).tells(np.array(handles, dtype=np.uint64)).all()

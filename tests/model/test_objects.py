@@ -13,7 +13,7 @@ from tests.delivery import as_words
 from tests.model.support import FULL_COVERAGE, KERNEL, examples
 from zpobs import wire
 from zpobs.life import bucket_of
-from zpobs.model import ShadowModel
+from zpobs.model import CountersReading, PoolReading, ShadowModel
 from zpobs.model.objects import ObjectLedger
 from zpobs.objects import PoolObjects, Sampling
 
@@ -254,3 +254,40 @@ def test_a_pool_that_is_gone_takes_its_objects_along() -> None:
     model.apply(as_words([gone]))
     assert model.objects is not None
     assert model.objects.fill().used == 0
+
+
+def sampled_model(hot: int) -> tuple[ShadowModel, int]:
+    """Return a model that was told 1 in 8 of what happened, one handle ``hot`` times untold."""
+    sampling = Sampling.seeded(8, 3)
+    model = make_model(sampling)
+    handles = np.uint64(HANDLE) + 8 * np.arange(4000, dtype=np.uint64)
+    told = handles[sampling.tells(handles)].tolist()
+    records = [zspage_told(100, ZSPAGE, 5, 7)]
+    for handle in told:
+        records += [stored(100, handle, ZSPAGE, 5), owner(101, handle, 60), freed(900, handle)]
+    model.apply(as_words(records))
+    classes = np.zeros((255, wire.CLASS_WORDS), dtype=np.uint64)
+    classes[5, wire.CLASS_ALLOCS] = 4000 + hot
+    pool = PoolReading(1, 5, "zram0", 50, True, classes, np.zeros(wire.POOL_WORDS, dtype=np.uint64))
+    model.apply_counters(CountersReading(950, 0, 0, 0, 0, (pool,)))
+    return model, len(told)
+
+
+def test_estimates_of_a_sample_are_of_all_objects() -> None:
+    model, count = sampled_model(hot=0)
+    told = told_of(model)
+    for name in ("stored", "freed"):
+        made = told.estimates[name]
+        assert made.value == 8 * count
+        assert 3000 < made.low < 4000 <= made.high < 5200
+    (bucket,) = np.flatnonzero(told.lifetimes.sum(axis=0))
+    assert told.lifetime_estimates[bucket] == told.estimates["freed"]
+    assert told.reasons == ()
+
+
+def test_a_handle_that_stands_for_most_and_is_not_told_widens_what_is_estimated() -> None:
+    model, count = sampled_model(hot=50_000)
+    told = told_of(model)
+    assert told.estimates["freed"].low == count
+    assert told.estimates["freed"].high == 54_000
+    assert any("few handles" in why for why in told.reasons)

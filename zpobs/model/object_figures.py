@@ -46,6 +46,11 @@ _U16 = np.uint64(0xFFFF)
 _OBJECT_BYTES_MAX = 4096
 # An object whose zspage is not there any more was freed, unless the zspage is to be told yet.
 _SETTLED_NS = 5_000_000_000
+_UNDER_WAY_NS = 1_000_000_000
+_MISJUDGED = (
+    "few handles stand for most objects, so the sample is unlike the rest:"
+    " estimates over time are as wide as what is certain"
+)
 
 
 def objects_of(
@@ -78,12 +83,20 @@ def objects_of(
     by_class = np.bincount(cells, weights=size, minlength=CLASSES_MAX).astype(np.int64)
     known = np.bincount(cells[sized], minlength=CLASSES_MAX)
     index = np.flatnonzero(sums[:, STORED] | sums[:, MOVES] | live)
-    told = int(live.sum())
+    from_birth = pool.created and pool.since_ns >= ledger.begin_ns
     unseen = None
     if ledger.sampling.rate == 1:
-        unseen = max(int(classes.objects.sum()) - told, 0)
-    reasons, status = _judged(ledger, pool, unseen, sums, told - int(known.sum()))
-    estimates, lifetimes = _estimates(ledger, pool, sums, size)
+        # Not more than what is under way just now, if all were told.
+        others = max(int(classes.objects.sum()) - int(live.sum()), 0)
+        unseen = 0 if from_birth and not ledger.losses else others
+    # What is being stored just now is told in a moment.
+    young = ledger.rows.time_ns[rows] + np.uint64(_UNDER_WAY_NS) > np.uint64(mono_ns)
+    unsized = int(np.count_nonzero(~sized & ~young))
+    control = _control(ledger, pool, sums)
+    reasons, status = _judged(ledger, pool, unseen, sums, unsized)
+    if status != "unknown" and control and not control.fits:
+        reasons = (*reasons, _MISJUDGED)
+    estimates, lifetimes = _estimates(ledger, pool, sums, size, control)
     return PoolObjects(
         status=status,
         reasons=reasons,
@@ -139,8 +152,18 @@ def _judged(
     return (*doubts, *partly), "bounded" if doubts else "exact"
 
 
+def _control(ledger: ObjectLedger, pool: Pool, sums: I64) -> Control | None:
+    """Return what the sample makes of the number of stores, which counters know; None without."""
+    rate = ledger.sampling.rate
+    if rate == 1 or pool.class_counters is None:
+        return None
+    told = int(sums[:, STORED].sum())
+    likely = _over_time(ledger.groups[pool.slot][:, G_STORED], told, rate)
+    return Control(likely, told, int(pool.class_counters[:, wire.CLASS_ALLOCS].sum()))
+
+
 def _estimates(
-    ledger: ObjectLedger, pool: Pool, sums: I64, size: I64
+    ledger: ObjectLedger, pool: Pool, sums: I64, size: I64, control: Control | None
 ) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
     """Return figures of all objects, and how many of all had each lifetime, by bucket.
 
@@ -148,10 +171,6 @@ def _estimates(
     """
     rate, groups = ledger.sampling.rate, ledger.groups[pool.slot]
     told = int(sums[:, STORED].sum())
-    likely = _over_time(groups[:, G_STORED], told, rate)
-    control = None
-    if pool.class_counters is not None and rate > 1:
-        control = Control(likely, told, int(pool.class_counters[:, wire.CLASS_ALLOCS].sum()))
 
     def held(made: Estimate, seen: int) -> Estimate:
         return control.applied(made, seen) if control else made
@@ -160,7 +179,7 @@ def _estimates(
     squares = float((size.astype(np.float64) ** 2).sum())
     freed = int(sums[:, FREED].sum())
     figures = {
-        "stored": held(likely, told),
+        "stored": held(_over_time(groups[:, G_STORED], told, rate), told),
         "freed": held(_over_time(groups[:, G_FREED], freed, rate), freed),
         "live": estimate(live, live, rate),
         "live_bytes": estimate(int(size.sum()), squares, rate, _OBJECT_BYTES_MAX),
