@@ -120,6 +120,8 @@ typedef void *zs_ptr;
 #define ZS_WALK_FIELD ZS_FIELD
 #define ZS_WALK_BITS ZS_BITS
 #define ZS_WALK_EITHER ZS_EITHER
+#define ZS_OWNER_FIELD ZS_FIELD
+#define ZS_OWNER_EITHER ZS_EITHER
 
 #include "zs_layout.h"
 

@@ -74,3 +74,18 @@ ZS_WALK_FIELD(sb_shrinker_embedded, super_block, record, s_shrink)
 ZS_WALK_FIELD(shrinker_list, shrinker, record, list)
 ZS_WALK_FIELD(shrinker_scan, shrinker, ptr, scan_objects)
 ZS_WALK_FIELD(shrinker_owner, shrinker, ptr, private_data)
+
+/* ---- the objects': whose a page is; any kernel may lack any of them ---- */
+
+ZS_OWNER_EITHER(folio_memcg, folio, u64, memcg_data, page, u64, memcg_data)
+/* A struct of one word; before 6.6 the caller of zswap gives it by itself. */
+ZS_OWNER_FIELD(folio_swap, folio, record, swap)
+ZS_OWNER_FIELD(page_compound_head, page, u64, compound_head)
+ZS_OWNER_FIELD(objcg_memcg, obj_cgroup, ptr, memcg)
+ZS_OWNER_FIELD(memcg_css, mem_cgroup, record, css)
+ZS_OWNER_FIELD(css_cgroup, cgroup_subsys_state, ptr, cgroup)
+ZS_OWNER_FIELD(cgroup_subsys, cgroup, ptr_array, subsys)
+ZS_OWNER_FIELD(cgroup_kn, cgroup, ptr, kn)
+ZS_OWNER_FIELD(kernfs_id, kernfs_node, u64, id)
+ZS_OWNER_FIELD(bio_vec, bio, ptr, bi_io_vec)
+ZS_OWNER_FIELD(bvec_page, bio_vec, ptr, bv_page)

@@ -25,6 +25,10 @@
  *   MIGRATION                         zspage  old frame          new frame         result
  *   ALLOC_FAILURE                     pool    requested bytes    error
  *   DEFERRED_FREE                     pool    begin_ns
+ *   OBJECT_STORED                     handle  zspage            class, CPU, node  object value
+ *   OBJECT_OWNER                      handle  requested bytes   cgroup            command, 16 bytes
+ *   OBJECT_SLOT                       handle  swap entry, block
+ *   OBJECT_FREED                      handle
  *   SCAN_BEGIN                        pool    class index       geometry          capacity, objects
  *   SCAN_END                          pool    class index       begin_ns          capacity, objects
  *   SCANNED                           pool    pages allocated   pages compacted   begin_ns, objects
@@ -44,6 +48,11 @@
  * carry the time of its SCAN_BEGIN. Capacity and objects are the class's own statistics, in
  * objects; SCAN_END carries ZS_FLAG_STEADY if all of them were as at SCAN_BEGIN and equal what was
  * walked.
+ *
+ * OBJECT records have the handle for a subject. Word 4 of OBJECT_STORED is class index:32 | CPU:16
+ * | node of the CPU:16, word 5 what the handle leads to, the frame of its head in the highest
+ * bits; with ZS_FLAG_MOVED it is no new object. OBJECT_OWNER and then OBJECT_SLOT, where
+ * it is known, follow the OBJECT_STORED of an object.
  *
  * LINKS and DESCRIPTOR are told only on demand and are no observations: they
  * show a zspage as it lies there. LINKS: words 3 and 4 as above, word 5 the
@@ -71,6 +80,11 @@
 #define ZS_KIND_ALLOC_FAILURE 21
 #define ZS_KIND_DEFERRED_FREE 22
 #define ZS_KIND_COMPACT_CLASS 23
+/* Told on demand, by the add-on objects.bpf.c. */
+#define ZS_KIND_OBJECT_STORED 24
+#define ZS_KIND_OBJECT_OWNER 25
+#define ZS_KIND_OBJECT_SLOT 26
+#define ZS_KIND_OBJECT_FREED 27
 #define ZS_KIND_SCAN_BEGIN 32
 #define ZS_KIND_SCAN_END 33
 #define ZS_KIND_SCANNED 34
@@ -90,6 +104,12 @@
 #define ZS_FLAG_ISOLATED 32
 /* SCAN_END: what was walked equals the class's statistics, which did not change meanwhile. */
 #define ZS_FLAG_STEADY 1
+/* OBJECT_STORED: the object was there; compaction has moved it. */
+#define ZS_FLAG_MOVED 1
+/* OBJECT_OWNER: the cgroup is the one that the stored page is charged to, else the task's. */
+#define ZS_FLAG_OF_PAGE 1
+/* OBJECT_SLOT: a swap entry, else a block of the device. */
+#define ZS_FLAG_SWAP 1
 /* LINKS: the zspage is not what its list says; the walk of that list ended here. */
 #define ZS_FLAG_TORN 1
 
@@ -159,6 +179,15 @@
 #define ZS_LATENCY_NO_CELL 1
 #define ZS_LATENCY_LOSSES 2
 
+/* Tasks that can be about to store something at one time. */
+#define ZS_OBJECT_TASKS 4096
+/* SWP_TYPE_SHIFT of include/linux/swapops.h, with words of 64 bits. */
+#define ZS_SWAP_TYPE_SHIFT 58
+/* Words of what objects could not tell: pools that have no entry, tasks that found no place. */
+#define ZS_OBJECT_NO_POOL 0
+#define ZS_OBJECT_NO_TASK 1
+#define ZS_OBJECT_LOSSES 2
+
 /* Words of the buffer that the scanner fills, slice by slice: 36,864 records. */
 #define ZS_SCAN_WORDS 258048
 
@@ -187,6 +216,10 @@ struct zs_latency {
 
 struct zs_latency_losses {
 	u64 word[ZS_LATENCY_LOSSES];
+};
+
+struct zs_object_losses {
+	u64 word[ZS_OBJECT_LOSSES];
 };
 
 /* A pool, by address; serial 0 if it found no place and is not watched. User space reads it, twin:

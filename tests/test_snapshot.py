@@ -29,6 +29,7 @@ from tests.factories import (
     make_snapshot,
     make_zspages,
 )
+from tests.object_values import make_objects
 from zpobs import wire
 from zpobs.addons import AddOnView, MapFill
 from zpobs.latency import KINDS
@@ -394,6 +395,7 @@ def test_the_docs_name_every_key() -> None:
         latency=make_latency(),
         runs=make_runs(),
         compaction=make_forecast(),
+        objects_told=make_objects(),
     )
     told = set(keys(make_snapshot(whole, health=make_health(addons=(ADDON,))).to_json()))
     # Kinds of calls and triggers are told below the object.

@@ -38,6 +38,7 @@ from zpobs.kernel.plan import ProbePlan, make_plan
 from zpobs.loaders import Attached, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
+from zpobs.object_probes import ObjectProbes
 from zpobs.scans import Found, find_pools, open_scanner, walk_pools
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
@@ -113,7 +114,9 @@ class Session:
         self._ring: RingConsumer | None = None
         self._extras = Extras(wishes)
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
+        self._objects = ObjectProbes(wishes.objects)
         self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
+        self._model.objects = self._objects.ledger
         self._poll = select.epoll()
         self._scan_each = self.scans
         self._loss = self._loss_scanned = self._loss_ticked = 0
@@ -153,6 +156,7 @@ class Session:
                 raise self._nothing(error) from error
             self._model.cover(no_probes(self._plan, error.found))
             self._extras.refuse(error.found)
+            self._objects.refuse(error.found)
             self._scan_each = True
             return
         self._attached = attached
@@ -163,6 +167,7 @@ class Session:
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
         self._extras.attach(self._plan, attached)
+        self._objects.attach(self._plan, attached)
         coverage = coverage_of(self._plan, attached)
         self._model.cover(coverage)
         self._scan_each = self.scans and bool(coverage.unseen)
@@ -224,6 +229,7 @@ class Session:
         # The reading last, so that whatever was lost so far is told.
         self._drain(_PATIENCE_S)
         self._read_counters()
+        self._objects.read()
         snapshot = self._model.snapshot(
             time_ns=now_ns + self._wall_offset_ns(),
             mono_ns=now_ns,
@@ -231,6 +237,7 @@ class Session:
             pool=pool,
         )
         snapshot = self._extras.added_to(snapshot)
+        snapshot = self._objects.added_to(snapshot)
         snapshot = self._surroundings.added_to(snapshot, owners, self._names)
         if self._ring and self._ring.held_back:
             snapshot = snapshot.doubted(f"a CPU has held a record back for {_PATIENCE_S:.0f} s")
@@ -403,6 +410,7 @@ class Session:
         if self._ring:
             self._ring.close()
         self._extras.close()
+        self._objects.close()
         if self._attached:
             self._attached.close()
 

@@ -19,6 +19,7 @@ from zpobs.compaction import PoolForecast
 from zpobs.latency import PoolLatency
 from zpobs.life import PoolLife
 from zpobs.migration import PoolMigration
+from zpobs.objects import PoolObjects
 from zpobs.runs import PoolRuns
 from zpobs.waste import class_waste, pool_waste
 
@@ -313,8 +314,8 @@ class PoolView:
     ``kernel_pages`` pages and that compaction ever freed ``pages_compacted``.
     ``status`` speaks of every figure but the counters that ``missed`` names:
     each of these may be up to so many higher. ``migration`` are the failures, ``runs`` those
-    of compaction. ``life``, ``compaction`` (a forecast) and ``latency`` are there if they were
-    asked for.
+    of compaction. ``life``, ``compaction`` (a forecast), ``latency`` and ``objects_told`` are
+    there if they were asked for.
     """
 
     id: int
@@ -339,6 +340,7 @@ class PoolView:
     compaction: PoolForecast | None = None
     latency: PoolLatency | None = None
     runs: PoolRuns | None = None
+    objects_told: PoolObjects | None = None
 
     def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -371,6 +373,9 @@ class PoolView:
             out["latency"] = self.latency.to_json()
         if self.runs is not None:
             out["compaction_runs"] = self.runs.to_json()
+        if self.objects_told is not None:
+            listed = self.zspage_list is not None
+            out["objects_told"] = self.objects_told.to_json(addresses=listed)
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()

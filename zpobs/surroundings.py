@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
+from zpobs.objects import Pins
 from zpobs.snapshot import OwnerFigures, PoolView, Snapshot, owner_of
+from zpobs.sources.cgroups import CgroupPaths
 from zpobs.sources.nodes import NodeMap
 from zpobs.sources.witnesses import Absent, Owners, ZramReading, ZswapReading, read_owners
 
 # What bd_stat counts written back pages in.
 _BD_UNIT_BYTES = 4096
+# PFN_SHIFT of mm/zsmalloc.c beyond the bits of a page's size, with 52 bits of physical addresses.
+_FRAME_SHIFT_FROM_PAGE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Surroundings:
     zswap_objects: bool
     nodes: NodeMap
     root: Path = Path("/")
+    cgroups: CgroupPaths = field(default_factory=CgroupPaths)
 
     def owners(self) -> Owners:
         """Ask owners; to be done before a snapshot is taken."""
@@ -52,7 +59,7 @@ class Surroundings:
                 figures = self._zram(before.zram.get(pool.name), after.zram.get(pool.name))
             elif pool.owner == "zswap" and zswaps == 1:
                 figures = self._zswap(before.zswap, after.zswap)
-            pools.append(replace(self._with_nodes(pool), owner_figures=figures))
+            pools.append(replace(self._with_pins(self._with_nodes(pool)), owner_figures=figures))
         return replace(snapshot, pools=tuple(pools))
 
     def _with_nodes(self, pool: PoolView) -> PoolView:
@@ -62,6 +69,18 @@ class Surroundings:
         nodes = self.nodes.nodes_of(table.frames)
         nodes.setflags(write=False)
         return replace(pool, zspage_list=replace(table, nodes=nodes))
+
+    def _with_pins(self, pool: PoolView) -> PoolView:
+        objects = pool.objects_told
+        if objects is None or objects.pins is None:
+            return pool
+        pins = objects.pins
+        frames = pins.value >> np.uint64(self.page_bytes.bit_length() - 1 + _FRAME_SHIFT_FROM_PAGE)
+        nodes = self.nodes.nodes_of(frames)
+        nodes.setflags(write=False)
+        paths = self.cgroups.of(set(pins.cgroup.tolist()) - {0})
+        told: Pins = replace(pins, node=nodes, paths=paths)
+        return replace(pool, objects_told=replace(objects, pins=told))
 
     def _zram(
         self, before: ZramReading | Absent | None, after: ZramReading | Absent | None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from zpobs.kernel.plan import AttachWish
 from zpobs.loaders import LoaderName
+from zpobs.objects import Sampling
 
 DEFAULT_RESCAN_S = 60.0
 
@@ -16,8 +17,8 @@ class Wishes:
 
     ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
     clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
-    the lives of zspages, ``latency`` measures how long calls take. ``compaction`` makes a
-    forecast of one with each snapshot.
+    the lives of zspages, ``latency`` measures how long calls take, ``compaction`` makes a
+    forecast of one with each snapshot, ``objects`` has those of its handles told one by one.
     """
 
     loader: LoaderName = "auto"
@@ -30,3 +31,4 @@ class Wishes:
     life: bool = False
     latency: bool = False
     compaction: bool = False
+    objects: Sampling | None = None

@@ -13,6 +13,7 @@ from zpobs.kernel.layout import (
     Member,
     constants,
     members,
+    owner_members,
     resolve,
     stores_every_page,
     walk_members,
@@ -40,14 +41,14 @@ def reads() -> set[tuple[str, str]]:
 def test_every_line_is_understood() -> None:
     """What the parser finds are all lines of the file that are not comment or blank."""
     lines = [line for line in code("zs_layout.h").splitlines() if line.strip()]
-    found = [*members(), *walk_members()]
+    found = [*members(), *walk_members(), *owner_members()]
     assert len(found) == len(lines)
     assert all(f"({m.name}, " in line for m, line in zip(found, lines, strict=True))
 
 
 def test_names_differ() -> None:
     """No two lines have one name."""
-    names = [member.name for member in (*members(), *walk_members())]
+    names = [member.name for member in (*members(), *walk_members(), *owner_members())]
     assert sorted(set(names)) == sorted(names)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -26,6 +27,9 @@ from zpobs.commands.common import (
     progress,
 )
 from zpobs.errors import EnvironmentLacksError
+
+if TYPE_CHECKING:
+    from zpobs.objects import Sampling
 
 
 class _Sort(StrEnum):
@@ -50,6 +54,9 @@ _IntervalOption = Annotated[
 _DurationOption = Annotated[
     float | None, typer.Option(min=0, metavar="SECONDS", help="End by itself after so long.")
 ]
+_ZspagesOption = Annotated[
+    bool, typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses.")
+]
 _LifeOption = Annotated[
     bool,
     typer.Option(
@@ -70,6 +77,25 @@ _CompactionOption = Annotated[
         "--compaction",
         help="What a compaction would free and move now, and beside it what the last ones did.",
     ),
+]
+_ObjectsOption = Annotated[
+    bool,
+    typer.Option(
+        "--objects", help="Objects one by one: requested sizes, lifetimes, who pins zspages."
+    ),
+]
+_ObjectsRateOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1 << 20,
+        metavar="N",
+        help="With --objects: tell 1 in N objects, chosen by handle, and estimate the rest.",
+    ),
+]
+_ObjectsSeedOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="With --objects-rate: choose the same handles every time."),
 ]
 _LimitOption = Annotated[
     int | None,
@@ -115,13 +141,13 @@ def top(
     interval: _IntervalOption = 2.0,
     duration: _DurationOption = None,
     pool: PoolOption = None,
-    zspages: Annotated[
-        bool,
-        typer.Option("--zspages", help="Every zspage in --json and --log: kernel addresses."),
-    ] = False,
+    zspages: _ZspagesOption = False,
     life: _LifeOption = False,
     latency: _LatencyOption = False,
     compaction: _CompactionOption = False,
+    objects: _ObjectsOption = False,
+    objects_rate: _ObjectsRateOption = 1,
+    objects_seed: _ObjectsSeedOption = None,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
@@ -156,6 +182,7 @@ def top(
         life=life,
         latency=latency,
         compaction=compaction,
+        objects=_sampling(objects_rate, objects_seed) if objects else None,
     )
     with (
         output_checked(),
@@ -178,6 +205,12 @@ def top(
             budget=budget / 100,
         )
         run_top(session, options, stop, progress)
+
+
+def _sampling(rate: int, seed: int | None) -> Sampling:
+    from zpobs.objects import Sampling  # noqa: PLC0415 - --help needs no NumPy
+
+    return Sampling.seeded(rate, secrets.randbits(64) if seed is None else seed)
 
 
 @contextlib.contextmanager

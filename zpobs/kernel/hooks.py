@@ -137,6 +137,21 @@ CHOICES: tuple[Choice, ...] = (
 )
 
 
+# Of the add-on that tells of objects (bpf/objects.bpf.c). What is told of an object's store is
+# attached before the store itself, so that no object is known by half.
+OBJECT_HOOKS: tuple[Hook, ...] = (
+    Hook("zswap_store", ("entry", "return"), "swap slots and cgroups of what zswap stores"),
+    Hook("zswap_frontswap_store", ("entry", "return"), "the same, before 6.6"),
+    Hook("zram_submit_bio", ("entry", "return"), "cgroups of what zram stores"),
+    Hook("slot_free", ("entry",), "blocks of what zram stores"),
+    Hook("zram_free_page", ("entry",), "the same, before 7.2"),
+    Hook("zs_malloc", ("return",), "requested sizes, commands", unseen="requested sizes"),
+    Hook("zs_free", ("entry",), "ends of objects", unseen="ends of objects"),
+    Hook("insert_zspage", ("entry",), "classes of first objects, where they are told there"),
+    Hook("obj_malloc", ("return",), "stores and moves of objects", unseen="stores of objects"),
+)
+
+
 def all_hooks() -> tuple[Hook, ...]:
     """Return every hook of every choice, once each."""
     found: dict[str, Hook] = {}
@@ -148,7 +163,7 @@ def all_hooks() -> tuple[Hook, ...]:
 
 def hookable() -> frozenset[str]:
     """Return the names of all functions that anything may hook, add-ons included."""
-    return frozenset(hook.function for hook in (*all_hooks(), *LATENCY_HOOKS))
+    return frozenset(hook.function for hook in (*all_hooks(), *LATENCY_HOOKS, *OBJECT_HOOKS))
 
 
 # Of the add-on that measures how long calls take (bpf/latency.bpf.c).

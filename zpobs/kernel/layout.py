@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zpobs.bpf_files import bpf_text
 from zpobs.kernel.btf import Btf, Place
 
-_LINE = re.compile(r"^ZS_(WALK_|)(FIELD|BITS|EITHER)\(([\w, ]+)\)$", re.MULTILINE)
+_LINE = re.compile(r"^ZS_(WALK_|OWNER_|)(FIELD|BITS|EITHER)\(([\w, ]+)\)$", re.MULTILINE)
 _WORD_BITS = 32
 
 # What a kernel's lack of a member costs: one of those that the probes read, and one that
@@ -45,6 +45,11 @@ def members() -> tuple[Member, ...]:
 def walk_members() -> tuple[Member, ...]:
     """Return what the scanner alone reads, where the kernel has it: the ZS_WALK_ lines."""
     return _lines("WALK_")
+
+
+def owner_members() -> tuple[Member, ...]:
+    """Return what tells whose an object is, where the kernel has it: the ZS_OWNER_ lines."""
+    return _lines("OWNER_")
 
 
 def _lines(wanted: str) -> tuple[Member, ...]:

@@ -15,6 +15,8 @@ from zpobs.model.inputs import Coverage
 from zpobs.model.life import LifeLedger
 from zpobs.model.losses import LossHistory
 from zpobs.model.migration import MigrationLedger
+from zpobs.model.object_figures import objects_of
+from zpobs.model.objects import ObjectLedger
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.rows import (
     HUGE,
@@ -140,6 +142,7 @@ class Known:
     migrations: MigrationLedger
     runs: RunLedger
     life: LifeLedger | None = None
+    objects: ObjectLedger | None = None
 
 
 class Publisher:
@@ -201,6 +204,9 @@ class Publisher:
                 ),
                 life=self._life(known, live, pool, mono_ns, ago_ns),
                 runs=self._runs(known, pool, geometry & 0xFFFFFFFF, ago_ns),
+                objects_told=objects_of(
+                    known.objects, known.rows, pool, classes, mono_ns=mono_ns, ago_ns=ago_ns
+                ),
             )
             views.append(view)
             verdicts.append(verdict)

@@ -20,6 +20,7 @@ from zpobs.model.columns import (
     freeobj_of,
     pack_states,
     records_by_column,
+    rising,
     told_by_scan,
 )
 from zpobs.model.compaction import RunLedger
@@ -27,6 +28,7 @@ from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.life import LifeLedger, Told
 from zpobs.model.losses import LossHistory
 from zpobs.model.migration import MigrationLedger
+from zpobs.model.objects import ObjectLedger
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.publish import Known, Publisher
 from zpobs.model.rows import (
@@ -58,14 +60,12 @@ _U16 = np.uint64(0xFFFF)
 _STATE_WORDS = 5
 
 
-def _rising(time_ns: U64) -> bool:
-    return bool((time_ns[1:] >= time_ns[:-1]).all())
-
-
 class ShadowModel:
     """All pools as far as they were observed. Opens no file and reads no clock."""
 
     def __init__(self, kernel: Kernel, coverage: Coverage, *, life: bool = False) -> None:
+        # What takes the records of objects, if they are wanted.
+        self.objects: ObjectLedger | None = None
         self._life = LifeLedger(kernel.fullness_groups) if life else None
         self._rows = ZspageRows()
         self._pools = PoolDirectory(alone=coverage.hooks == 0)
@@ -99,6 +99,7 @@ class ShadowModel:
 
         Raise :class:`RecordError`, before anything changes, if a record is none of ours.
         """
+        words = self.objects.taken_out_of(words, self._pools) if self.objects else words
         if len(words) == 0:
             return
         kind = words[:, wire.WORD_HEAD].astype(np.uint8)
@@ -203,6 +204,7 @@ class ShadowModel:
             self._migrations,
             self._runs,
             self._life,
+            self.objects,
         )
         return self._publisher.snapshot(
             known, time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
@@ -245,7 +247,7 @@ class ShadowModel:
             boundary[some] = True
         self._see_unborn(rows, time_ns, boundary, old_ns)
         at = np.flatnonzero(boundary)
-        if not _rising(time_ns[at]):
+        if not rising(time_ns[at]):
             at = at[np.argsort(time_ns[at], kind="stable")]
         table.start_lives(rows[at], time_ns[at])
         self._learn_chains(head[born], slots[born], word4[born])
@@ -271,7 +273,7 @@ class ShadowModel:
         """
         head, time_ns, address, word3, word4 = columns
         scanned = told_by_scan(head)
-        if scanned is None or self._life or not scanned.all() or not _rising(time_ns):
+        if scanned is None or self._life or not scanned.all() or not rising(time_ns):
             return False
         inuse = (word3 & _U32).view(np.int64)
         number = np.cumsum(is_state.view(np.int8), dtype=np.int64)
@@ -322,7 +324,7 @@ class ShadowModel:
         table = self._rows
         table.time_ns[rows] = time_ns
         # What stayed is the newest of each row if no record is newer than it.
-        if not _rising(time_ns) and (table.time_ns.take(rows) < time_ns).any():
+        if not rising(time_ns) and (table.time_ns.take(rows) < time_ns).any():
             order = np.argsort(time_ns, kind="stable")
             rows, time_ns = rows[order], time_ns[order]
             state, freeobj = state[order], freeobj[order]
@@ -467,6 +469,8 @@ class ShadowModel:
 
     def _destroy(self, pool: Pool, time_ns: int) -> None:
         self._pools.destroy(pool)
+        if self.objects:
+            self.objects.empty(pool.slot)
         self._kill(self._rows_of(pool), time_ns)
 
     def _rows_of(self, pool: Pool, *, tombstones: bool = False) -> I64:
@@ -492,3 +496,5 @@ class ShadowModel:
             self._runs.forget(pool.serial)
             if self._life:
                 self._life.forget(pool.slot)
+            if self.objects:
+                self.objects.forget(pool.slot)

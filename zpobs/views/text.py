@@ -15,6 +15,7 @@ from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
 from zpobs.views.latency import latency_lines
 from zpobs.views.life import life_lines
 from zpobs.views.lines import plain
+from zpobs.views.objects import objects_lines
 from zpobs.views.split import split_lines
 from zpobs.waste import class_wasted_least, pool_waste
 
@@ -77,6 +78,8 @@ def render(
             page_size = snapshot.kernel.page_size
             lines += ["", *compaction_lines(each.name, each.compaction, page_size)]
             lines += runs_lines(each.name, each.runs) if each.runs else []
+        if each.objects_told is not None:
+            lines += ["", *objects_lines(each.name, each.objects_told, snapshot.time_ns)]
     return lines
 
 

@@ -24,6 +24,7 @@ from tests.factories import (
     make_runs,
     make_snapshot,
 )
+from tests.object_values import make_objects
 from tests.scan_records import FLAGS, addresses, healthy
 from tests.views.test_scan import dumped_pool
 from zpobs.descriptors import Look, descriptor_dump
@@ -150,8 +151,13 @@ def measured() -> Scene:
     scene = busy()
     first, second = scene.snapshot.pools
     pools = (
-        replace(first, life=make_life(), latency=make_latency()),
-        replace(second, life=make_life(births=ints([0, 1])), latency=make_latency(kinds={})),
+        replace(first, life=make_life(), latency=make_latency(), objects_told=make_objects()),
+        replace(
+            second,
+            life=make_life(births=ints([0, 1])),
+            latency=make_latency(kinds={}),
+            objects_told=make_objects(8),
+        ),
     )
     health = replace(scene.snapshot.health, addons=(make_addon(),))
     return replace(scene, snapshot=replace(scene.snapshot, pools=pools, health=health))
@@ -166,6 +172,7 @@ def unmeasured() -> Scene:
             each,
             life=make_life(status="unknown", reasons=why),
             latency=make_latency(status="unknown", reasons=why, kinds={}),
+            objects_told=make_objects(status="unknown", reasons=why),
         )
         for each in scene.snapshot.pools
     )

@@ -110,6 +110,8 @@ DONE: dict[Action, Check] = {
     Action.LATENCY: becomes("screen", Screen.LATENCY),
     Action.LIFE: becomes("screen", Screen.LIFE),
     Action.COMPACTION: becomes("screen", Screen.COMPACTION),
+    Action.OBJECTS: becomes("screen", Screen.OBJECTS),
+    Action.PINS: becomes("screen", Screen.PINS),
     Action.NEXT_POOL: becomes("pool_name", "zswap1"),
     Action.PREVIOUS_POOL: becomes("pool_name", "zswap1"),
     Action.COPY_JSON: effects(Effect.COPY_JSON),

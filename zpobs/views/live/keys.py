@@ -30,6 +30,8 @@ class Action(StrEnum):
     LATENCY = "latency"
     LIFE = "life"
     COMPACTION = "compaction"
+    OBJECTS = "objects"
+    PINS = "pins"
     NEXT_POOL = "next_pool"
     PREVIOUS_POOL = "previous_pool"
     COPY_JSON = "copy_json"
@@ -102,6 +104,8 @@ KEYS: tuple[Key, ...] = (
         "compaction",
         10,
     ),
+    Key(Action.OBJECTS, ("o",), "objects one by one (--objects), and back", "objects", 12),
+    Key(Action.PINS, ("p",), "who pins near-empty zspages (--objects), and back", "pins", 13),
     Key(Action.NEXT_POOL, ("tab",), "the next pool", "next pool", 9, (Screen.CLASSES,)),
     Key(Action.PREVIOUS_POOL, ("shift+tab",), "the pool before", screens=(Screen.CLASSES,)),
     Key(Action.COPY_JSON, ("c",), "copy this view, all its rows, as JSON", "copy", 8),

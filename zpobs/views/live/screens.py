@@ -22,6 +22,8 @@ _NOUNS = {
     Screen.LATENCY: "kind of call",
     Screen.LIFE: "row",
     Screen.COMPACTION: "size class",
+    Screen.OBJECTS: "row",
+    Screen.PINS: "pin",
 }
 
 

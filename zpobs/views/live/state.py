@@ -392,6 +392,8 @@ _CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
     Action.LATENCY: _laid_over(Screen.LATENCY),
     Action.LIFE: _laid_over(Screen.LIFE),
     Action.COMPACTION: _over_a_pool(Screen.COMPACTION),
+    Action.OBJECTS: _laid_over(Screen.OBJECTS),
+    Action.PINS: _laid_over(Screen.PINS),
     Action.NEXT_POOL: _beside(1),
     Action.PREVIOUS_POOL: _beside(-1),
     Action.HELP: _help,

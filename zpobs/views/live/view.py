@@ -24,6 +24,8 @@ class Screen(StrEnum):
     LATENCY = "latency"
     LIFE = "life"
     COMPACTION = "compaction"
+    OBJECTS = "objects"
+    PINS = "pins"
 
 
 # What is drilled into, outermost first.
