@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zpobs.invariants": {"zpobs.descriptors", "zpobs.kernel.pageflags", "zpobs.snapshot"},
     "zpobs.rates": {"zpobs.snapshot"},
     "zpobs.views": {
+        "zpobs.addons",
         "zpobs.compaction",
         "zpobs.descriptors",
         "zpobs.doctor.report",

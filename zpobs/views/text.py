@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from zpobs.migration import PoolMigration, error_name
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Health, Kernel, PoolView, Snapshot
+from zpobs.views.addons import addon_lines
 from zpobs.views.figures import UNKNOWN, age, clock, count, in_bytes
 from zpobs.views.latency import latency_lines
 from zpobs.views.life import life_lines
@@ -74,6 +75,8 @@ def render(
             lines += ["", *latency_lines(each.name, each.latency, snapshot.time_ns)]
         if each.objects_told is not None:
             lines += ["", *objects_lines(each.name, each.objects_told, snapshot.time_ns)]
+    if snapshot.health.addons:
+        lines += ["", *addon_lines(snapshot.health.addons)]
     return lines
 
 
