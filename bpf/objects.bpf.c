@@ -17,6 +17,8 @@ struct zs_sampling {
 	u64 threshold;
 	/* Odd. */
 	u64 multiplier;
+	/* Whether it is told which block an object of zram becomes. */
+	u64 blocks;
 };
 const volatile struct zs_sampling zs_sampling SEC(".rodata.sampling");
 
@@ -268,7 +270,7 @@ static __always_inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 resu
 	owner_observed(result, size, task ? task->cgroup : 0, entry->serial);
 	if (swap != ZS_UNKNOWN) {
 		slot_observed(ZS_FLAG_SWAP, result, swap, entry->serial);
-	} else if (named(entry, 'r')) {
+	} else if (zs_sampling.blocks && named(entry, 'r')) {
 		if (task) {
 			task->handle = result;
 			task->serial = entry->serial;
@@ -294,8 +296,12 @@ static __always_inline void zs_free_begun(u64 pool, u64 handle, u64 unused)
 		return;
 	record_words(record_head(ZS_KIND_OBJECT_FREED, 0, 0, 0, entry->serial), handle, 0, 0, 0);
 	task = task_lookup();
-	if (task && task->handle == handle)
-		task->handle = 0;
+	if (!task || task->handle != handle)
+		return;
+	/* A store that came to nothing. */
+	task->handle = 0;
+	if (!task->in_bio)
+		task_delete();
 }
 ON_ENTRY(zs_free, zs_free_begun)
 

@@ -32,7 +32,7 @@ def load(plan: ProbePlan, hooks: tuple[Hook, ...]) -> BpfObject:
     def prepare(loaded: BpfObject) -> None:
         loaded.resize_map("zs_events", 1 << 16)
         loaded.set_initial_value(".rodata.setup", setup_value(plan, 1 << 16))
-        loaded.set_initial_value(".rodata.sampling", SAMPLING.setup())
+        loaded.set_initial_value(".rodata.sampling", SAMPLING.setup(blocks=True))
 
     return load_all(bpf_object("objects.bpf.o"), hooks, "kprobe", prepare)
 

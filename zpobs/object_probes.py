@@ -20,10 +20,11 @@ from zpobs.snapshot import Snapshot, Status
 from zpobs.sources.objects import MAPS, ObjectSource
 
 _NAME = "objects"
+_BLOCKS = ("slot_free", "zram_free_page")
 # Sets of functions of which a kernel has one at most -> whose pools, what nothing tells without.
 _NEEDED = (
     (("zswap_store", "zswap_frontswap_store"), "zswap", "swap slots and cgroups"),
-    (("slot_free", "zram_free_page"), "zram", "blocks"),
+    (_BLOCKS, "zram", "blocks"),
     (("zram_submit_bio",), "zram", "cgroups of pages (the storing task's are told)"),
 )
 
@@ -46,7 +47,8 @@ class ObjectProbes:
         wanted = [hook for hook in OBJECT_HOOKS if hook.function in plan.functions]
         if not plan.births_on_insert:
             wanted = [hook for hook in wanted if hook.function != "insert_zspage"]
-        values = {".rodata.sampling": self.ledger.sampling.setup()}
+        blocks = not {hook.function for hook in wanted}.isdisjoint(_BLOCKS)
+        values = {".rodata.sampling": self.ledger.sampling.setup(blocks=blocks)}
         try:
             attached = attach_addon(
                 AddOn("objects.bpf.o", tuple(wanted), MAPS, values=values), plan, probes

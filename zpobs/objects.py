@@ -32,8 +32,8 @@ VARIANCE_GROUPS = 64
 
 _MASK = 2**64 - 1
 _HASH_BITS = 32
-# struct zs_sampling of bpf/objects.bpf.c: threshold, multiplier.
-_SAMPLING = struct.Struct("=QQ")
+# struct zs_sampling of bpf/objects.bpf.c: threshold, multiplier, blocks.
+_SAMPLING = struct.Struct("=QQQ")
 _GROUP_MULTIPLIER = 0xD6E8FEB86659FD93
 # Beyond a normal distribution's 1.96: variances are themselves estimates, from 64 groups at
 # worst, and sums of clusters are skewed.
@@ -61,9 +61,12 @@ class Sampling:
         """Of 2^32: handles whose hash is below are told."""
         return -(-(1 << _HASH_BITS) // self.rate)
 
-    def setup(self) -> bytes:
-        """Return the constants that the programs are loaded with."""
-        return _SAMPLING.pack(self.threshold, self.multiplier)
+    def setup(self, *, blocks: bool) -> bytes:
+        """Return the constants that the programs are loaded with.
+
+        ``blocks``: what tells the block of an object of zram is attached too.
+        """
+        return _SAMPLING.pack(self.threshold, self.multiplier, blocks)
 
     def tells(self, handles: U64) -> npt.NDArray[np.bool_]:
         """Return which handles are told, shape (n,): what is_sampled() says in the kernel."""

@@ -155,6 +155,8 @@ def test_churn_and_compaction_leave_every_object_accounted_for(
                 counters["moves"],
             )
             assert mine["live"] == each["objects"]
+            spread = mine["lifetimes"]["buckets"]
+            assert sum(bucket["objects"] for bucket in spread) == counters["frees"]
     assert told["moves"] > 0
 
 

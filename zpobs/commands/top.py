@@ -90,7 +90,7 @@ _ObjectsRateOption = Annotated[
         min=1,
         max=1 << 20,
         metavar="N",
-        help="With --objects: tell 1 in N objects, chosen by handle, and estimate the rest.",
+        help="As --objects, but 1 in N of them, chosen by handle; the rest is estimated.",
     ),
 ]
 _ObjectsSeedOption = Annotated[
@@ -182,7 +182,7 @@ def top(
         life=life,
         latency=latency,
         compaction=compaction,
-        objects=_sampling(objects_rate, objects_seed) if objects else None,
+        objects=_sampling(objects, objects_rate, objects_seed),
     )
     with (
         output_checked(),
@@ -207,7 +207,9 @@ def top(
         run_top(session, options, stop, progress)
 
 
-def _sampling(rate: int, seed: int | None) -> Sampling:
+def _sampling(wanted: bool, rate: int, seed: int | None) -> Sampling | None:
+    if not wanted and rate == 1:
+        return None
     from zpobs.objects import Sampling  # noqa: PLC0415 - --help needs no NumPy
 
     return Sampling.seeded(rate, secrets.randbits(64) if seed is None else seed)
