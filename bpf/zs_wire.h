@@ -270,6 +270,28 @@ struct zs_pool_entry {
 #define ZS_ANSWER_POINTER 18
 #define ZS_CONTROL_WORDS 32
 
+/*
+ * What bpf/pageblocks.bpf.c is told; twin: zpobs/sources/pageblocks.py. Kernel memory to be copied
+ * or blocks to be looked up, how many; the order of a block, the bits that it has, the order of a
+ * section in pages; what mem_section points to, what a section's map must lead to; the size of
+ * struct mem_section, the places of its members, and that of the bitmap in its usage.
+ */
+#define ZS_BLOCKS_ADDRESS 0
+#define ZS_BLOCKS_COUNT 1
+#define ZS_BLOCKS_ORDER 2
+#define ZS_BLOCKS_BITS 3
+#define ZS_BLOCKS_SECTION_SHIFT 4
+#define ZS_BLOCKS_MEM_SECTION 5
+#define ZS_BLOCKS_VMEMMAP 6
+#define ZS_BLOCKS_SECTION_BYTES 7
+#define ZS_BLOCKS_MAP_AT 8
+#define ZS_BLOCKS_USAGE_AT 9
+#define ZS_BLOCKS_FLAGS_AT 10
+#define ZS_BLOCKS_PAGE_BYTES 11
+#define ZS_BLOCKS_CONTROL_WORDS 16
+/* Blocks that one run looks up. */
+#define ZS_BLOCKS_WORDS 8192
+
 /* Words of a pool that was found: address, shrinker, and the name. */
 #define ZS_FOUND_WORDS 6
 

@@ -152,6 +152,24 @@ class Witness:
         """Return the address of the descriptor of frame 0."""
         return memory.u64(self._symbol("vmemmap_base"))
 
+    def block_flags(self, memory: MemoryPages, block: int) -> int:
+        """Return the flags of a pageblock of x86-64, as get_pfnblock_flags_mask() reads them.
+
+        Sections have 128 MiB there and blocks 2 MiB; a block has four flags, since 6.17 eight.
+        """
+        size = self._kernel_btf.size("mem_section")
+        if size is None:
+            raise LookupError("no mem_section in BTF")
+        number, in_section = divmod(block, 64)
+        root, in_root = divmod(number, _PAGE // size)
+        roots = memory.u64(self._symbol("mem_section"))
+        section = memory.u64(roots + 8 * root) + in_root * size
+        usage = memory.u64(section + self._offset("mem_section", "usage"))
+        flags = usage + self._offset("mem_section_usage", "pageblock_flags")
+        isolated_apart = "PB_migrate_isolate" in (self._kernel_btf.enum("pageblock_bits") or {})
+        bit = in_section * (8 if isolated_apart else 4)
+        return memory.u64(flags + bit // 64 * 8) >> bit % 64 & (0x17 if isolated_apart else 0x7)
+
     def _symbol(self, name: str) -> int:
         """Return the address of a symbol; the listing is long, so it is read when it must be."""
         pattern = re.compile(rf"^([0-9a-f]+) \w {name}\b", re.MULTILINE)

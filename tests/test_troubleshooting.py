@@ -23,6 +23,8 @@ STATUSES = {"EnvironmentLacksError": 3, "ShortageError": 3, "UsageError": 2, "Ba
 # Told elsewhere, or by what is no host's fault: bugs, and kernels that zpobs does not know.
 ELSEWHERE = {
     "a pool cannot be walked",
+    # Told below the pageblocks, which are shown all the same: docs/scan.md.
+    "migratetypes of pageblocks cannot be read",
     "zsmalloc's structures are not as zpobs knows them",
     "BPF objects are compiled by clang",
     "clang cannot compile bpf/...",

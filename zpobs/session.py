@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from zpobs.blocks import with_pageblocks
 from zpobs.bpf_files import StaleObjectError
 from zpobs.compaction import forecast
 from zpobs.coverage import coverage_of, no_probes
@@ -103,6 +104,7 @@ class Session:
         self._surroundings = Surroundings(
             facts.page_size, stores_every_page(facts.btf), NodeMap(facts.page_size)
         )
+        self._facts = facts
         self._plan = plan
         self._wishes = wishes
         self._scanner = scanner
@@ -335,6 +337,16 @@ class Session:
             missing=found.missing,
         )
 
+    def pageblocks(self, *, pool: str | None = None, zspages: bool = False) -> Snapshot:
+        """Scan the kernel, and tell in which pageblocks the pages of its zspages lie.
+
+        Raise EnvironmentLacksError without a scanner, and where a block's size is not known.
+        """
+        scanner = self._needed_scanner()
+        shot = with_pageblocks(self.scan_kernel(pool=pool).snapshot, self._facts, scanner)
+        bare = tuple(replace(each, zspage_list=None) for each in shot.pools)
+        return shot if zspages else replace(shot, pools=bare)
+
     def look(self, pool: int, class_index: int) -> Look | None:
         """Read the descriptors of one size class; None if there is no pool of this id any more.
 
@@ -451,9 +463,10 @@ def scan_once(
     zspages: bool = False,
     detail: bool = False,
     keep: bool = False,
+    pageblocks: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ScanResult:
-    """Scan all pools, or one, with no probe at all."""
+    """Scan all pools, or one, with no probe at all; for pageblocks all zspages must be listed."""
     check_privilege()
     facts = probe_kernel()
     if pool is not None:
@@ -463,7 +476,10 @@ def scan_once(
     with open_scanner(facts, plan.size_classes) as scanner:
         session = Session(facts, plan, Wishes(pool=pool), scanner)
         try:
-            return session.scan_kernel(pool=pool, zspages=zspages, detail=detail, keep=keep)
+            result = session.scan_kernel(pool=pool, zspages=zspages, detail=detail, keep=keep)
+            if pageblocks:
+                result = replace(result, snapshot=with_pageblocks(result.snapshot, facts, scanner))
+            return result
         finally:
             session.close()
 

@@ -20,6 +20,7 @@ from zpobs.latency import PoolLatency
 from zpobs.life import PoolLife
 from zpobs.migration import PoolMigration
 from zpobs.objects import PoolObjects
+from zpobs.pageblocks import Pageblocks
 from zpobs.runs import PoolRuns
 from zpobs.waste import class_waste, pool_waste
 
@@ -341,6 +342,7 @@ class PoolView:
     latency: PoolLatency | None = None
     runs: PoolRuns | None = None
     objects_told: PoolObjects | None = None
+    pageblocks: Pageblocks | None = None
 
     def to_json(self, kernel: Kernel) -> dict[str, Any]:
         """Return one element of the ``pools`` array."""
@@ -376,6 +378,8 @@ class PoolView:
         if self.objects_told is not None:
             listed = self.zspage_list is not None
             out["objects_told"] = self.objects_told.to_json(addresses=listed)
+        if self.pageblocks is not None:
+            out["pageblocks"] = self.pageblocks.to_json(blocks=self.zspage_list is not None)
         if self.zspage_list is not None:
             out["address"] = f"{self.address:#x}"
             out["zspage_list"] = self.zspage_list.to_json()
@@ -433,15 +437,19 @@ class Snapshot:
     pools: tuple[PoolView, ...]
     events: tuple[Event, ...] = ()
     events_seen: int = 0
+    pageblocks: Pageblocks | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``--json`` object."""
+        whole = self.pageblocks
+        blocks = {} if whole is None else {"pageblocks": whole.to_json(blocks=False)}
         return {
             "schema": SCHEMA,
             "time_ns": self.time_ns,
             "mono_ns": self.mono_ns,
             "kernel": {name: getattr(self.kernel, name) for name in self.kernel.__slots__},
             "health": self.health.to_json(),
+            **blocks,
             "pools": [pool.to_json(self.kernel) for pool in self.pools],
         }
 

@@ -20,6 +20,7 @@ Examples:
   zpobs scan                                 pools and size classes, now
   zpobs scan --json --zspages                everything, one JSON object
   zpobs scan --compaction                    what a compaction would do now
+  zpobs scan --pageblocks                    where pages lie in memory
   zpobs scan --pool zram0 --class 126        zspages of one size class
   zpobs scan --descriptors --class 126 --limit 3
   zpobs scan --descriptors --zspage 0xffff888104d6f930
@@ -38,6 +39,10 @@ _ZspageOption = Annotated[
 _CompactionOption = Annotated[
     bool, typer.Option("--compaction", help="What a compaction would free and move now, by class.")
 ]
+_PageblocksOption = Annotated[
+    bool,
+    typer.Option("--pageblocks", help="In which pageblocks pages lie, of which migratetype."),
+]
 _ClassOption = Annotated[
     int | None,
     typer.Option("--class", min=0, metavar="INDEX", help="List zspages of this size class."),
@@ -54,6 +59,7 @@ def scan(
     ] = False,
     descriptors: _DescriptorsOption = False,
     compaction: _CompactionOption = False,
+    pageblocks: _PageblocksOption = False,
     class_index: _ClassOption = None,
     zspage: _ZspageOption = None,
     limit: Annotated[
@@ -73,9 +79,10 @@ def scan(
     choice = Choice(zspages or descriptors or narrowed, class_index, address, limit, pool)
     result = scan_once(
         pool=pool,
-        zspages=choice.zspages,
+        zspages=choice.zspages or pageblocks,
         detail=descriptors,
         keep=compaction,
+        pageblocks=pageblocks,
         progress=progress,
     )
     snapshot = result.forecast() if compaction else result.snapshot

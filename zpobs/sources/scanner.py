@@ -82,8 +82,8 @@ class Scanner(Closing):
     ) -> None:
         self._programs = program_fds
         self._place = place
-        self._control_memory = _mapped(map_fds[".bss.control"], 8 * wire.CONTROL_WORDS)
-        self._record_memory = _mapped(map_fds[".bss.records"], 8 * wire.SCAN_WORDS)
+        self._control_memory = mapped(map_fds[".bss.control"], 8 * wire.CONTROL_WORDS)
+        self._record_memory = mapped(map_fds[".bss.records"], 8 * wire.SCAN_WORDS)
         self._control: Words = np.frombuffer(
             self._control_memory, dtype=np.uint64, count=wire.CONTROL_WORDS
         )
@@ -213,7 +213,8 @@ class Scanner(Closing):
                 self._record_memory.close()
 
 
-def _mapped(map_fd: int, size_bytes: int) -> mmap.mmap:
+def mapped(map_fd: int, size_bytes: int) -> mmap.mmap:
+    """Map an array of a loaded object, so many bytes of it at least."""
     page = mmap.PAGESIZE
     return mmap.mmap(map_fd, -(-size_bytes // page) * page)
 

@@ -18,6 +18,7 @@ from zpobs.kernel.pageflags import PageFlags
 from zpobs.snapshot import Kernel, PoolView, Snapshot, ZspageTable
 from zpobs.views.compaction import compaction_lines
 from zpobs.views.figures import clock, count, in_bytes
+from zpobs.views.pageblocks import pageblock_lines
 from zpobs.views.text import (
     ClassRow,
     bar,
@@ -173,10 +174,16 @@ def render(snapshot: Snapshot, choice: Choice, details: Details | None) -> Itera
         yield _no_pools(snapshot, choice)
         return
     yield from _pools(snapshot)
+    if snapshot.pageblocks is not None and len(snapshot.pools) > 1:
+        yield ""
+        yield from pageblock_lines("all pools", snapshot.pageblocks)
     for pool in snapshot.pools:
         yield ""
         if pool.compaction is not None:
             yield from compaction_lines(pool.name, pool.compaction, snapshot.kernel.page_size)
+            yield ""
+        if pool.pageblocks is not None:
+            yield from pageblock_lines(pool.name, pool.pageblocks)
             yield ""
         if not choice.zspages:
             yield from _classes(pool, snapshot.kernel)
