@@ -17,6 +17,7 @@ from zpobs.kernel.facts import KernelFacts
 from zpobs.kernel.hooks import all_hooks
 from zpobs.latency import Histogram, PoolLatency
 from zpobs.life import AGE_BUCKETS, PoolLife
+from zpobs.pageblocks import UNKNOWN, BlockTable, Pageblocks
 from zpobs.runs import ClassOutcome, Expected, PoolRuns, Run, RunSums
 from zpobs.snapshot import (
     ClassTable,
@@ -439,3 +440,14 @@ def make_runs() -> PoolRuns:
         "shrinker": RunSums(1, 70, 129_680, 42, 41_500_000),
     }
     return PoolRuns("exact", (), by_trigger, recent, 1, None)
+
+
+def make_pageblocks(*, why_unknown: str = "") -> Pageblocks:
+    """Return sixty blocks of 512 pages in two places of memory, fuller and fuller, of all kinds."""
+    numbers = ints([*range(70, 110), *range(4000, 4040, 2)])
+    kinds = ("movable",) * 5 + ("unmovable", "reclaimable", "cma", "isolate", "highatomic")
+    types = tuple(kinds[at % len(kinds)] for at in range(len(numbers)))
+    pages = 1 + np.arange(len(numbers)) * 511 // (len(numbers) - 1)
+    fixed = (np.arange(len(numbers)) == 3).astype(np.int64)
+    types = (UNKNOWN,) * len(numbers) if why_unknown else types
+    return Pageblocks(9, BlockTable(numbers, pages, fixed, types), 0, True, why_unknown)

@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zpobs.verify": {
         "zpobs.descriptors",
         "zpobs.invariants",
+        "zpobs.scans",
         "zpobs.session",
         "zpobs.snapshot",
         "zpobs.sources.witnesses",
@@ -108,6 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "zpobs.host": {"zpobs.advice", "zpobs.errors", "zpobs.snapshot", "zpobs.sources.pools"},
     "zpobs.scans": {
+        "zpobs.compaction",
         "zpobs.errors",
         "zpobs.host",
         "zpobs.kernel",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from zpobs import wire
+from zpobs.compaction import forecast
 from zpobs.errors import EnvironmentLacksError
 from zpobs.host import hidden_addresses, pools_in_use
 from zpobs.kernel.facts import KernelFacts
-from zpobs.kernel.pageflags import page_flags
+from zpobs.kernel.pageflags import PageFlags, page_flags
 from zpobs.loaders.scan import load_scan
 from zpobs.model.shadow import ShadowModel
 from zpobs.shortage import check_files
-from zpobs.snapshot import owner_of
+from zpobs.snapshot import Snapshot, owner_of
 from zpobs.sources.scanner import FoundPool, FoundPools, Scanner, ScanPlace
 from zpobs.wire import Words
 
@@ -30,6 +31,31 @@ class Found:
 
     serials: Mapping[FoundPool, int]
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a scan saw that no model was fed with.
+
+    ``details`` holds, by pool id, the records of the scan, if they were asked for,
+    ``missing`` sentences about pools that were not found.
+    """
+
+    snapshot: Snapshot
+    page_flags: PageFlags
+    details: Mapping[int, Words] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    def forecast(self) -> Snapshot:
+        """Return the snapshot with what a compaction would do with each pool; records were kept."""
+        groups = self.snapshot.kernel.fullness_groups
+        pools = [
+            replace(
+                pool, compaction=forecast(self.details[pool.id], pool.classes, groups, pool.status)
+            )
+            for pool in self.snapshot.pools
+        ]
+        return replace(self.snapshot, pools=tuple(pools))
 
 
 @contextlib.contextmanager

@@ -13,13 +13,12 @@ import contextlib
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from zpobs.blocks import with_pageblocks
 from zpobs.bpf_files import StaleObjectError
-from zpobs.compaction import forecast
 from zpobs.coverage import coverage_of, no_probes
 from zpobs.descriptors import Look, descriptor_dump
 from zpobs.errors import EnvironmentLacksError, ShortageError
@@ -34,13 +33,13 @@ from zpobs.host import (
 )
 from zpobs.kernel.facts import KernelFacts, probe_kernel
 from zpobs.kernel.layout import stores_every_page, zswap_lags
-from zpobs.kernel.pageflags import PageFlags, page_flags
+from zpobs.kernel.pageflags import page_flags
 from zpobs.kernel.plan import ProbePlan, make_plan
 from zpobs.loaders import Attached, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
 from zpobs.object_probes import ObjectProbes
-from zpobs.scans import Found, find_pools, open_scanner, walk_pools
+from zpobs.scans import Found, ScanResult, find_pools, open_scanner, walk_pools
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
 from zpobs.sources.nodes import NodeMap
@@ -61,31 +60,6 @@ _CALM_SHARE = 0.5
 _PATIENCE_S = 2.0
 # What wall-clock and monotonic time drift apart by is no setting of a clock.
 _CLOCK_SET_NS = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class ScanResult:
-    """What a scan saw that no model was fed with.
-
-    ``details`` holds, by pool id, the records of the scan, if they were asked for,
-    ``missing`` sentences about pools that were not found.
-    """
-
-    snapshot: Snapshot
-    page_flags: PageFlags
-    details: Mapping[int, Words] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-
-    def forecast(self) -> Snapshot:
-        """Return the snapshot with what a compaction would do with each pool; records were kept."""
-        groups = self.snapshot.kernel.fullness_groups
-        pools = [
-            replace(
-                pool, compaction=forecast(self.details[pool.id], pool.classes, groups, pool.status)
-            )
-            for pool in self.snapshot.pools
-        ]
-        return replace(self.snapshot, pools=tuple(pools))
 
 
 class Session:
@@ -337,7 +311,7 @@ class Session:
             missing=found.missing,
         )
 
-    def pageblocks(self, *, pool: str | None = None, zspages: bool = False) -> Snapshot:
+    def pageblocks(self, *, pool: str | None = None) -> Snapshot:
         """Scan the kernel, and tell in which pageblocks the pages of its zspages lie.
 
         Raise EnvironmentLacksError without a scanner, and where a block's size is not known.
@@ -345,7 +319,7 @@ class Session:
         scanner = self._needed_scanner()
         shot = with_pageblocks(self.scan_kernel(pool=pool).snapshot, self._facts, scanner)
         bare = tuple(replace(each, zspage_list=None) for each in shot.pools)
-        return shot if zspages else replace(shot, pools=bare)
+        return replace(shot, pools=bare)
 
     def look(self, pool: int, class_index: int) -> Look | None:
         """Read the descriptors of one size class; None if there is no pool of this id any more.

@@ -18,7 +18,7 @@ from tests.scan_records import FLAGS, addresses
 from tests.views.test_scan import dumped_pool
 from zpobs import cli, session
 from zpobs.errors import EXIT_ENVIRONMENT, EXIT_USAGE, EnvironmentLacksError
-from zpobs.session import ScanResult
+from zpobs.scans import ScanResult
 from zpobs.snapshot import Snapshot
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "scan.md"

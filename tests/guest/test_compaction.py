@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def top(loader: str, attach_form: str, tmp_path: Path) -> Iterator[Top]:
-    arguments = ["--loader", loader, "--attach", attach_form, "--json"]
+    arguments = ["--loader", loader, "--attach", attach_form, "--json", "--compaction"]
     made = Top(tmp_path / "frames.jsonl", arguments, shown=False)
     made.await_first()
     yield made
@@ -81,6 +81,7 @@ def test_the_outcome_is_as_forecast(top: Top, device: ZramDevice) -> None:
         # insert_zspage() tells which class is at work, but not of all pages.
         assert (made["status"], made["moves"]) == ("bounded", None)
         assert made["pages"] >= freed
+        assert "at most" in run["forecast"]["differs"]
         return
     assert (run["status"], run["reasons"]) == ("exact", [])
     told = by_class(run["classes"])
@@ -92,6 +93,12 @@ def test_the_outcome_is_as_forecast(top: Top, device: ZramDevice) -> None:
     assert made["status"] == "exact"
     assert by_class(made["classes"]) == told
     assert (made["pages"], made["moves"]) == (freed, run["moves"])
+    # The one that was made with the frame before stands beside it, and is the same.
+    expected = run["forecast"]
+    assert (expected["operations"], expected["differs"]) == (0, "")
+    assert expected["made_ns"] < run["begin_ns"]
+    assert expected["classes"] == made["classes"]
+    assert after["compaction"]["pages"] == 0
     took = [each["duration_ns"] for each in run["classes"]]
     if detect()["hook __zs_compact"]:
         assert 0 < sum(took) <= run["duration_ns"]

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from tests.native.device import NativeDevice
+from zpobs.session import open_session
 from zpobs.sources.pageblocks import pageblock_order
+from zpobs.wishes import Wishes
 
 pytestmark = pytest.mark.native
 
@@ -56,3 +58,14 @@ def test_no_frame_is_told_unless_zspages_are_listed(device: NativeDevice) -> Non
     assert "zspage_list" not in pool
     (pool,) = scanned(device)["pools"]
     assert "pageblocks" not in pool
+
+
+def test_a_session_tells_them_without_zspages(device: NativeDevice) -> None:
+    """What the map of the live view is made of: the same blocks, while the model is left alone."""
+    device.fill("mixed", 2000)
+    with open_session(Wishes(pool=device.name), attach=False) as session:
+        shot = session.pageblocks(pool=device.name)
+        (pool,) = shot.pools
+        assert pool.zspage_list is None
+        assert pool.pageblocks is not None
+        assert pool.pageblocks.pages == pool.pages == session.snapshot().pools[0].pages

@@ -17,7 +17,8 @@ import pytest
 from lab.workload import PAGE_BYTES
 from tests.native.device import NativeDevice
 from tests.native.test_scan_under_load import in_background
-from zpobs.session import ScanResult, Session, open_session
+from zpobs.scans import ScanResult
+from zpobs.session import Session, open_session
 from zpobs.snapshot import Snapshot, ZspageTable
 from zpobs.sources.witnesses import read_witnesses
 from zpobs.verify.rounds import Report, Verifier

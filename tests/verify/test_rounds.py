@@ -14,7 +14,7 @@ from tests.scan_records import FLAGS, find, healthy
 from tests.verify.support import Zspage, pool_of, zspages
 from tests.verify.test_witnesses import reading, zram
 from zpobs import wire
-from zpobs.session import ScanResult
+from zpobs.scans import ScanResult
 from zpobs.snapshot import Health, Snapshot
 from zpobs.sources.witnesses import Witnesses
 from zpobs.verify import rounds

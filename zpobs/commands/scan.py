@@ -11,7 +11,7 @@ from zpobs.commands.common import PoolOption, output_checked, progress
 from zpobs.errors import UsageError
 
 if TYPE_CHECKING:
-    from zpobs.session import ScanResult
+    from zpobs.scans import ScanResult
 
 EXAMPLES = """\
 Examples:

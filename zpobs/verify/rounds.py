@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from zpobs.descriptors import descriptor_dump
 from zpobs.invariants import Finding, Findings, check
-from zpobs.session import ScanResult
+from zpobs.scans import ScanResult
 from zpobs.snapshot import SCHEMA, Health, Kernel, Snapshot
 from zpobs.sources.witnesses import Witnesses
 from zpobs.verify.compare import compare, excuse, followed, meanwhile, merge

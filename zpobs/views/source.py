@@ -30,6 +30,10 @@ class SnapshotSource(Protocol):
         """Return the present state, frozen; ``compaction`` with what one would do now."""
         ...
 
+    def pageblocks(self, *, pool: str | None = None) -> Snapshot:
+        """Scan, and return in which pageblocks the pages lie; raise EnvironmentLacksError."""
+        ...
+
     def look(self, pool: int, class_index: int) -> Look | None:
         """Read the descriptors of one class, None if its pool is gone."""
         ...

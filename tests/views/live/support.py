@@ -20,6 +20,7 @@ from tests.factories import (
     make_health,
     make_latency,
     make_life,
+    make_pageblocks,
     make_pool,
     make_runs,
     make_snapshot,
@@ -251,6 +252,18 @@ def compacted_before_612() -> Scene:
     return scene_of(make_snapshot(pool, kernel=KERNEL_56))
 
 
+def mapped() -> Scene:
+    """A pool whose pages lie in blocks of every kind."""
+    return scene_of(make_snapshot(make_pool(), kernel=KERNEL_56), blocks={1: make_pageblocks()})
+
+
+def mapped_untyped() -> Scene:
+    """The same where migratetypes cannot be read."""
+    why = "migratetypes of pageblocks cannot be read: the note for crash dumps names no mem_section"
+    blocks = make_pageblocks(why_unknown=why)
+    return scene_of(make_snapshot(make_pool(), kernel=KERNEL_56), blocks={1: blocks})
+
+
 def no_pools() -> Scene:
     """A host whose zsmalloc serves nobody."""
     return scene_of(make_snapshot(health=make_health(scans=1)))
@@ -276,6 +289,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     for each in (
         busy, measured, unmeasured, scans_alone, bounded, described, described_huge, unread,
         unreadable, no_pools, no_such_pool, empty_pool, quiet, compacted, compacted_before_612,
+        mapped, mapped_untyped,
     )
 }  # fmt: skip
 

@@ -62,6 +62,9 @@ class SlowSource:
             pools = [make_pool(zspage_list=make_zspages())]
         return make_snapshot(*pools, at_s=self.frames)
 
+    def pageblocks(self, *, pool: str | None = None) -> Snapshot:  # noqa: ARG002
+        return make_snapshot(make_pool())
+
     def look(self, _pool: int, _class_index: int) -> Look | None:
         return None
 

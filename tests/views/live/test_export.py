@@ -17,6 +17,7 @@ from tests.views.live.support import (
     changed_pool,
     compacted,
     described,
+    mapped,
     no_pools,
     typed,
 )
@@ -34,6 +35,7 @@ VIEWS: dict[str, tuple[Scene, tuple[str, ...]]] = {
     "zspages": (busy(), (*TO_31, "slash", *"inuse>3", "enter")),
     "descriptors": (described(), TO_107),
     "compaction": (compacted(), ("m",)),
+    "pageblocks": (mapped(), ("b",)),
     "events": (busy(), ("e", "slash", *"zram0", "enter")),
     "nothing": (no_pools(), ()),
 }
@@ -63,6 +65,9 @@ def test_json_holds_the_rows_that_are_shown(name: str) -> None:
         "zspages": "address",
         "descriptors": "page",
     }
+    if name == "pageblocks":
+        assert [row["first_frame"] for row in told] == [each * 32 << 9 for each in ids]
+        return
     of = key.get(name, "number")
     assert [int(str(row[of]), 0) for row in told] == ids
 

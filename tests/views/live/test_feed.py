@@ -14,6 +14,7 @@ from tests.factories import (
     COUNTERS,
     UNCOUNTED,
     make_classes,
+    make_pageblocks,
     make_pool,
     make_snapshot,
     make_zspages,
@@ -44,6 +45,7 @@ class ScriptedSource:
     waits: list[float] = field(default_factory=list)
     asked: list[bool | ZspagesOf] = field(default_factory=list)
     forecasts: list[bool] = field(default_factory=list)
+    blocks_read: list[str | None] = field(default_factory=list)
     looked: list[tuple[int, int]] = field(default_factory=list)
     look_cost_s: float = 0.0
     pool_gone: bool = True
@@ -94,6 +96,14 @@ class ScriptedSource:
             zspage_list=make_zspages() if zspages else None,
         )
         return make_snapshot(made, at_s=after_s)
+
+    def pageblocks(self, *, pool: str | None = None) -> Snapshot:
+        self.blocks_read.append(pool)
+        self.used_s += self.look_cost_s
+        if self.pool_gone:
+            raise EnvironmentLacksError("no blocks", found="nothing", hint="none")
+        blocks = make_pageblocks()
+        return make_snapshot(make_pool(pageblocks=blocks), pageblocks=blocks)
 
     def look(self, pool: int, class_index: int) -> Look | None:
         self.looked.append((pool, class_index))
@@ -209,6 +219,34 @@ def test_a_forecast_is_made_only_while_asked_for(source: ScriptedSource) -> None
     reader.run()
     assert reader.at_s == [0, 1, 3, 5, 7]
     assert source.forecasts == [False, True, True, False, False]
+
+
+def test_pageblocks_are_read_only_while_asked_for(source: ScriptedSource) -> None:
+    """At once, and with each frame while it costs little; where they cannot be it is told why."""
+    source.pool_gone = False
+    reader = reader_of(source, duration_s=7)
+
+    def refuse() -> None:
+        source.pool_gone = True
+        reader.feed.ask(Ask(2.0, pageblocks=True))
+
+    source.script = {1: lambda: reader.feed.ask(Ask(2.0, pageblocks=True)), 4: refuse}
+    reader.run()
+    assert source.blocks_read == [None] * 4
+    shown = [scene.blocks for scene in reader.scenes]
+    assert [bool(blocks) for blocks in shown] == [False, True, True, True, False]
+    assert shown[1][1].pages == make_pageblocks().pages
+    assert "no blocks" in reader.scenes[-1].blocks_problem
+
+
+def test_costly_pageblocks_are_read_less_often_than_frames_are_taken(
+    source: ScriptedSource,
+) -> None:
+    source.look_cost_s, source.pool_gone = 0.06, False
+    reader = reader_of(source, Ask(2.0, pageblocks=True), duration_s=20)
+    reader.run()
+    assert 1 < len(source.blocks_read) < len(reader.scenes) // 2
+    assert all(scene.blocks for scene in reader.scenes)
 
 
 def test_descriptors_are_looked_at_only_while_asked_for(source: ScriptedSource) -> None:

@@ -69,6 +69,10 @@ GOLDEN: dict[str, tuple[str, tuple[str, ...], Size]] = {
     "compaction-60x20": ("compacted", ("m",), SMALL),
     "compaction-bounds-alone": ("compacted_before_612", ("m",), USUAL),
     "compaction-not-forecast-yet": ("quiet", ("m",), USUAL),
+    "pageblocks": ("mapped", ("b",), USUAL),
+    "pageblocks-60x20": ("mapped", ("b",), SMALL),
+    "pageblocks-untyped": ("mapped_untyped", ("b",), USUAL),
+    "pageblocks-not-read-yet": ("quiet", ("b",), USUAL),
     "help": ("busy", ("question_mark",), USUAL),
     "help-below": ("bounded", ("question_mark", "pagedown"), USUAL),
     "pools-60x20": ("busy", (), SMALL),
@@ -98,14 +102,8 @@ GOLDEN: dict[str, tuple[str, tuple[str, ...], Size]] = {
     "descriptors-not-readable": ("unreadable", (*TO_107, "enter"), USUAL),
 }
 # Screens in ASCII alone, screens after a second scene, and the roles of one.
-ALSO = {
-    "classes-ascii",
-    "events-ascii",
-    "pool-vanished",
-    "zspage-freed",
-    "classes-roles",
-    "latency-ascii",
-}
+IN_ASCII = ("classes", "events", "latency", "pageblocks")
+ALSO = {"pool-vanished", "zspage-freed", "classes-roles"} | {f"{name}-ascii" for name in IN_ASCII}
 
 
 def compare(name: str, lines: list[str]) -> None:
@@ -124,7 +122,7 @@ def test_the_screen_is_as_it_was(name: str) -> None:
     compare(name, texts(render(made, typed(made, keys, size=size), size)))
 
 
-@pytest.mark.parametrize("name", ["classes", "events", "latency"])
+@pytest.mark.parametrize("name", IN_ASCII)
 def test_the_screen_in_ascii_is_as_it_was(name: str) -> None:
     """The same screens for a terminal that knows nothing else."""
     scene, keys, size = GOLDEN[name]

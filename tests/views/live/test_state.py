@@ -112,6 +112,7 @@ DONE: dict[Action, Check] = {
     Action.COMPACTION: becomes("screen", Screen.COMPACTION),
     Action.OBJECTS: becomes("screen", Screen.OBJECTS),
     Action.PINS: becomes("screen", Screen.PINS),
+    Action.PAGEBLOCKS: becomes("screen", Screen.PAGEBLOCKS),
     Action.NEXT_POOL: becomes("pool_name", "zswap1"),
     Action.PREVIOUS_POOL: becomes("pool_name", "zswap1"),
     Action.COPY_JSON: effects(Effect.COPY_JSON),

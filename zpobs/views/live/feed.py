@@ -18,6 +18,7 @@ import numpy as np
 
 from zpobs.descriptors import Look
 from zpobs.errors import EnvironmentLacksError
+from zpobs.pageblocks import Pageblocks
 from zpobs.rates import PoolRates, rates
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.views.live.scene import HISTORY_FRAMES, Activity, Ask, Scene
@@ -83,6 +84,8 @@ class Feed:
         self._cost_s = 0.0
         self._look: Look | None = None
         self._look_due_s = 0.0
+        self._blocks: dict[int, Pageblocks] = {}
+        self._blocks_due_s = 0.0
         self._last: Scene | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self.run, name="zpobs-feed", daemon=True)
@@ -157,7 +160,7 @@ class Feed:
     def _share(self) -> float:
         """What of a core frames may cost; while descriptors are read these have as much."""
         share = self._options.budget * SCENES_SHARE
-        return share / 2 if self._ask.descriptors else share
+        return share / 2 if self._ask.descriptors or self._ask.pageblocks else share
 
     @property
     def _pace_s(self) -> float:
@@ -170,7 +173,7 @@ class Feed:
         now = self._ask
         other = (before.pool, before.class_index) != (now.pool, now.class_index)
         deeper = now.pool is not None and (other or now.descriptors > before.descriptors)
-        deeper |= now.compaction > before.compaction
+        deeper |= now.compaction > before.compaction or now.pageblocks > before.pageblocks
         if not self._stopping and (deeper or before.paused > now.paused):
             self._show(in_turn=False)
 
@@ -195,8 +198,10 @@ class Feed:
         paused = self._asked.paused
         wanted = must or not in_turn or not paused
         look, problem = self._looked() if wanted else (None, "")
+        blocks_problem = self._find_blocks() if wanted else ""
         anew = wanted and paused and self._last is not None
         scene = self._scene(snapshot, look=look, look_problem=problem, doing=doing, anew=anew)
+        scene = replace(scene, blocks=self._blocks, blocks_problem=blocks_problem)
         self._last = scene
         if wanted:
             self._deliver(scene)
@@ -278,6 +283,27 @@ class Feed:
             self._look_due_s = begin_s + (time.thread_time() - begin_cpu_s) / self._share
         self._look = look
         return look, "" if look else "the pool is gone"
+
+    def _find_blocks(self) -> str:
+        """Have the pageblocks there if they are asked for; return why there are none.
+
+        The same as of descriptors: where it costs much it is done less often.
+        """
+        if not self._ask.pageblocks:
+            self._blocks = {}
+            return ""
+        begin_s = time.monotonic()
+        if self._blocks and begin_s < self._blocks_due_s:
+            return ""
+        begin_cpu_s = time.thread_time()
+        try:
+            shot = self._source.pageblocks(pool=self._options.pool)
+        except EnvironmentLacksError as error:
+            self._blocks = {}
+            return str(error)
+        self._blocks_due_s = begin_s + (time.thread_time() - begin_cpu_s) / self._share
+        self._blocks = {each.id: each.pageblocks for each in shot.pools if each.pageblocks}
+        return ""
 
     def _remember(self) -> None:
         """Append the rates to the history of pools that are still there."""

@@ -34,6 +34,7 @@ LEGEND = (
     ("BEST", "compaction: where to begin, to get most pages for the bytes that are copied"),
     ("SO FAR", "pages of all classes down to this one"),
     ("FREED MOVED", "of the class by the last run; EXPECTED, TO MOVE: its forecast"),
+    ("M U R C ..", "map: a block's migratetype by its first letter, and how many eighths are held"),
     ("STATE", "of a zspage: huge, locked, isolated; ? no scan told its locks"),
     ("FREE", "first free slot of a zspage"),
     ("ZSPAGE", "own: the descriptor points back to its zspage; OTHER: it does not"),

@@ -32,6 +32,7 @@ class Action(StrEnum):
     COMPACTION = "compaction"
     OBJECTS = "objects"
     PINS = "pins"
+    PAGEBLOCKS = "pageblocks"
     NEXT_POOL = "next_pool"
     PREVIOUS_POOL = "previous_pool"
     COPY_JSON = "copy_json"
@@ -106,6 +107,13 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(Action.OBJECTS, ("o",), "objects one by one (--objects), and back", "objects", 12),
     Key(Action.PINS, ("p",), "who pins near-empty zspages (--objects), and back", "pins", 13),
+    Key(
+        Action.PAGEBLOCKS,
+        ("b",),
+        "map of the pageblocks that hold a pool's pages, and back",
+        "blocks",
+        11,
+    ),
     Key(Action.NEXT_POOL, ("tab",), "the next pool", "next pool", 9, (Screen.CLASSES,)),
     Key(Action.PREVIOUS_POOL, ("shift+tab",), "the pool before", screens=(Screen.CLASSES,)),
     Key(Action.COPY_JSON, ("c",), "copy this view, all its rows, as JSON", "copy", 8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zpobs.views.lines import Line
-from zpobs.views.live import compaction, descriptors
+from zpobs.views.live import compaction, descriptors, pageblocks
 from zpobs.views.live.header import header
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
@@ -47,6 +47,8 @@ def layout(scene: Scene, state: ViewState, size: Size) -> Layout:
 def _around(scene: Scene, state: ViewState, size: Size) -> tuple[list[Line], list[Line]]:
     if state.screen == Screen.COMPACTION:
         return compaction.above(scene, state, size.columns, size.rows), []
+    if state.screen == Screen.PAGEBLOCKS:
+        return pageblocks.above(scene, state, size.columns), []
     if state.screen != Screen.DESCRIPTORS:
         return [], []
     rows = listing(scene, state)

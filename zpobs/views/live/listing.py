@@ -14,6 +14,7 @@ from zpobs.views.live.events import events_table
 from zpobs.views.live.latency import latency_table
 from zpobs.views.live.life import life_table
 from zpobs.views.live.objects import objects_table, pins_table
+from zpobs.views.live.pageblocks import pageblocks_table
 from zpobs.views.live.pools import pools_table
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import FilterError, Ints, Table, fitting, sorted_rows
@@ -87,6 +88,7 @@ _TABLES: Mapping[Screen, Callable[[Scene, ViewState], Table]] = {
     Screen.COMPACTION: compaction_table,
     Screen.OBJECTS: objects_table,
     Screen.PINS: pins_table,
+    Screen.PAGEBLOCKS: pageblocks_table,
 }
 
 

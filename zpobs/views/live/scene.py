@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zpobs.descriptors import Look
+from zpobs.pageblocks import Pageblocks
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Snapshot
 
@@ -19,7 +20,7 @@ class Ask:
 
     ``pool`` and ``class_index``: list the zspages of that class.
     ``descriptors``: read the descriptors of that class as well. ``compaction``: play one
-    through for each pool.
+    through for each pool. ``pageblocks``: find the blocks in which pages lie.
     """
 
     interval_s: float
@@ -28,6 +29,7 @@ class Ask:
     class_index: int | None = None
     descriptors: bool = False
     compaction: bool = False
+    pageblocks: bool = False
 
 
 # Operations per second (allocations and frees together), oldest first, None if unknown.
@@ -63,7 +65,8 @@ class Scene:
     ``activity`` is by pool id and size class (class -1 for the pool itself), of
     the last HISTORY_FRAMES frames at most. ``look`` holds the descriptors of
     the class that was asked for, None until they were read or if they cannot
-    be: ``look_problem`` says why. ``pace_s`` is the time between frames; more
+    be: ``look_problem`` says why. ``blocks`` are by pool, empty until they were read;
+    ``blocks_problem`` says why they cannot be. ``pace_s`` is the time between frames; more
     than was asked for where taking one costs much. ``doing`` says what is being
     done meanwhile, such as attaching probes. ``wanted`` is the name of the only
     pool that was asked for on the command line. ``anew``: it was taken while
@@ -76,6 +79,8 @@ class Scene:
     activity: Mapping[tuple[int, int], Activity] = field(default_factory=dict)
     look: Look | None = None
     look_problem: str = ""
+    blocks: Mapping[int, Pageblocks] = field(default_factory=dict)
+    blocks_problem: str = ""
     pace_s: float = 2.0
     doing: str = ""
     wanted: str | None = None

@@ -24,6 +24,7 @@ _NOUNS = {
     Screen.COMPACTION: "size class",
     Screen.OBJECTS: "row",
     Screen.PINS: "pin",
+    Screen.PAGEBLOCKS: "line of the map",
 }
 
 

@@ -66,6 +66,7 @@ def ask_of(state: ViewState) -> Ask:
         class_index=state.class_index if deep else None,
         descriptors=state.screen == Screen.DESCRIPTORS,
         compaction=state.screen == Screen.COMPACTION,
+        pageblocks=state.screen == Screen.PAGEBLOCKS,
     )
 
 
@@ -394,6 +395,7 @@ _CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
     Action.COMPACTION: _over_a_pool(Screen.COMPACTION),
     Action.OBJECTS: _laid_over(Screen.OBJECTS),
     Action.PINS: _laid_over(Screen.PINS),
+    Action.PAGEBLOCKS: _over_a_pool(Screen.PAGEBLOCKS),
     Action.NEXT_POOL: _beside(1),
     Action.PREVIOUS_POOL: _beside(-1),
     Action.HELP: _help,

@@ -26,13 +26,14 @@ class Screen(StrEnum):
     COMPACTION = "compaction"
     OBJECTS = "objects"
     PINS = "pins"
+    PAGEBLOCKS = "pageblocks"
 
 
 # What is drilled into, outermost first.
 DEPTHS = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES, Screen.DESCRIPTORS)
 # What lies over that, until it is left again; some of it is about one pool.
 OVERLAYS = tuple(screen for screen in Screen if screen not in DEPTHS)
-OF_A_POOL = (Screen.COMPACTION,)
+OF_A_POOL = (Screen.COMPACTION, Screen.PAGEBLOCKS)
 
 
 class Effect(StrEnum):
