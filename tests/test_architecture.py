@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.waste",
     },
     "zpobs.addons": set(),
-    "zpobs.objects": {"zpobs.life"},
+    "zpobs.objects": {"zpobs.life", "zpobs.wire"},
     "zpobs.migration": set(),
     "zpobs.compaction": {"zpobs.wire"},
     "zpobs.life": set(),
