@@ -187,6 +187,16 @@ class ZswapPressure:
             text=True,
         )
 
+    @property
+    def name(self) -> str:
+        """The name of its cgroup, which is right below the root."""
+        return self._group.name
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def rest(self) -> dict[str, int]:
         """Wait until all operations are made; return counts by name: writes, reads and more.
 

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.waste",
     },
     "zpobs.addons": set(),
-    "zpobs.objects": {"zpobs.life"},
+    "zpobs.objects": {"zpobs.life", "zpobs.wire"},
     "zpobs.migration": set(),
     "zpobs.pageblocks": set(),
     "zpobs.blocks": {
@@ -195,6 +195,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.kernel.btf_file",
         "zpobs.kernel.hooks",
         "zpobs.objects",
+        "zpobs.scans",
         "zpobs.session",
         "zpobs.sources.witnesses",
         "zpobs.verify",

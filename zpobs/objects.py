@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zpobs.life import AGE_BUCKETS
+from zpobs.wire import SWAP_TYPE_SHIFT
 
 Ints = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -216,7 +217,8 @@ class Pins:
         slot = int(self.slot[row])
         if not self.is_swap[row]:
             return {"block": slot}
-        return {"swap_type": slot >> 58, "swap_offset": slot & ((1 << 58) - 1)}
+        kind, offset = divmod(slot, 1 << SWAP_TYPE_SHIFT)
+        return {"swap_type": kind, "swap_offset": offset}
 
     def to_json(self, *, addresses: bool) -> dict[str, Any]:
         """Return the ``pins`` object; handles and zspages only with ``addresses``."""

@@ -243,6 +243,15 @@ def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap)
         assert each["inuse"] * 4 <= each["objs_per_zspage"]
     slots = [(each["place"]["swap_type"], each["place"]["swap_offset"]) for each in pins]
     assert len(set(slots)) == len(slots)
+    # What each process has in which slot, as its page table says.
+    swapped = {f"/{each.name}": swap_slots(each.pid) for each in pressed}
+    others = {"/first": "/second", "/second": "/first"}
+    own = 0
+    for each, slot in zip(pins, slots, strict=True):
+        assert slot not in swapped[others[each["cgroup"]]]
+        own += slot in swapped[each["cgroup"]]
+    # Pages that were read back may keep their slots for a while.
+    assert own > len(pins) / 2
     # One cgroup ends: what is left is the other's.
     pressed[0].end()
     frame, figures = zswap_at_rest(lambda: watching.frame_after(time.time_ns()))
@@ -251,6 +260,22 @@ def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap)
     assert told["live"] == figures.stored
     assert {each["cgroup"] for each in told["pins"]["listed"]} == {"/second"}
     pressed[1].end()
+
+
+def swap_slots(pid: int) -> set[tuple[int, int]]:
+    """Return types and offsets of a process's pages in swap (admin-guide/mm/pagemap.rst)."""
+    found: set[tuple[int, int]] = set()
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            begin, end = (int(each, 16) for each in line.split()[0].split("-"))
+            if end > 1 << 63:
+                continue
+            pagemap.seek(begin // PAGE * 8)
+            words = np.frombuffer(pagemap.read((end - begin) // PAGE * 8), dtype=np.uint64)
+            words = words[(words >> np.uint64(62)) & np.uint64(1) == 1]
+            entries = words & np.uint64((1 << 55) - 1)
+            found |= {(entry & 31, entry >> 5) for entry in entries.tolist()}
+    return found
 
 
 def swap_types() -> dict[int, int]:
