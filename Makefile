@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
 	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring cpio e2fsprogs xz-utils zstd \
-	shellcheck tmux groff man-db zsh fish
+	shellcheck tmux groff man-db zsh fish prometheus systemd
 
 KERNEL ?= newest
 CPUS ?= 2

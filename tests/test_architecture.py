@@ -28,11 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.addons",
         "zpobs.latency",
         "zpobs.compaction",
+        "zpobs.footing",
         "zpobs.life",
         "zpobs.migration",
         "zpobs.runs",
         "zpobs.waste",
     },
+    "zpobs.footing": set(),
+    "zpobs.machine": {"zpobs.footing"},
     "zpobs.migration": set(),
     "zpobs.runs": {"zpobs.compaction"},
     "zpobs.compaction": {"zpobs.wire"},
@@ -47,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.descriptors",
         "zpobs.doctor.report",
         "zpobs.errors",
+        "zpobs.footing",
         "zpobs.kernel.pageflags",
         "zpobs.latency",
         "zpobs.life",
@@ -126,10 +130,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.snapshot",
         "zpobs.sources",
         "zpobs.surroundings",
+        "zpobs.upkeep",
         "zpobs.wire",
         "zpobs.wishes",
     },
+    "zpobs.upkeep": {
+        "zpobs.errors",
+        "zpobs.footing",
+        "zpobs.kernel.plan",
+        "zpobs.loaders",
+        "zpobs.model.inputs",
+        "zpobs.sources.bpfmap",
+    },
     "zpobs.surroundings": {
+        "zpobs.footing",
         "zpobs.snapshot",
         "zpobs.sources.nodes",
         "zpobs.sources.witnesses",
@@ -156,6 +170,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.errors",
         "zpobs.kernel.btf_file",
         "zpobs.kernel.hooks",
+        "zpobs.machine",
         "zpobs.session",
         "zpobs.sources.witnesses",
         "zpobs.verify",
@@ -170,6 +185,9 @@ ONLY_IN: dict[str, set[str]] = {
     "bcc": {"zpobs.loaders.bcc"},
     "typer": {"zpobs.cli", "zpobs.commands", "zpobs.man_build"},
     "ctypes": {"zpobs.loaders.libbpf", "zpobs.sources.bpfmap"},
+    # Both take long to load, and no other command waits for them.
+    "prometheus_client": {"zpobs.views.metrics.pages"},
+    "psutil": {"zpobs.machine"},
     # What Textual paints with are Rich's styles and segments.
     "rich": {"zpobs.views.live.app"},
     "textual": {"zpobs.views.live.app"},
@@ -289,11 +307,13 @@ def test_only_two_modules_of_the_view_touch_anything(name: str) -> None:
 
 
 def test_foreign_packages_are_those_that_are_declared() -> None:
-    """Beside the standard library zpobs needs NumPy, typer and Textual, and bcc for some probes."""
+    """Beside the standard library zpobs needs what pyproject.toml declares, and bcc for some."""
     roots = {each.split(".")[0] for tree in MODULES.values() for each in imports(tree)}
     assert roots - set(sys.stdlib_module_names) == {
         "zpobs",
         "numpy",
+        "prometheus_client",
+        "psutil",
         "typer",
         "textual",
         "rich",

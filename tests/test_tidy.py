@@ -112,7 +112,7 @@ def options(command: str) -> list[str]:
     ]
 
 
-COMMANDS = ("top", "scan", "verify", "doctor")
+COMMANDS = ("top", "scan", "verify", "doctor", "exporter")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

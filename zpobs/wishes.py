@@ -17,7 +17,7 @@ class Wishes:
     ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
     clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
     the lives of zspages, ``latency`` measures how long calls take. ``compaction`` makes a
-    forecast of one with each snapshot.
+    forecast of one with each snapshot. ``timed`` has the kernel time BPF programs.
     """
 
     loader: LoaderName = "auto"
@@ -30,3 +30,4 @@ class Wishes:
     life: bool = False
     latency: bool = False
     compaction: bool = False
+    timed: bool = False
