@@ -69,6 +69,10 @@ bench: setup ## Speed of start, scan, ring, model and view, each beside what it 
 man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1
 	@$(PYTHON) -m zpobs.man_build build/man
 
+.PHONY: dashboards
+dashboards: setup ## docs/metrics.md and the Grafana dashboards, of the exporter's table of metrics
+	@$(PYTHON) -m dashboards
+
 .PHONY: churn
 churn: setup ## Churn with known truth (KERNEL=6.12 CPUS=4 MEMORY=1G CHURN="--seed 7 --mix 50:20:20:5:5")
 	@$(PYTHON) -m lab run --kernel $(KERNEL) --cpus $(CPUS) --memory $(MEMORY) \
