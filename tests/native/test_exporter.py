@@ -101,6 +101,10 @@ def test_served_is_what_is_documented(used: NativeDevice) -> None:
     with Exporter("--per-class-fullness", "--bpf-stats") as exporter:
         exporter.renewed()
         page = exporter.page()
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], check=False, input=page, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     assert used.name in page
     expected: dict[str, Metric] = {name: BY_NAME[name] for name in types}
