@@ -106,9 +106,15 @@ $(VENV)/.ready: pyproject.toml Makefile
 			|| echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:" $$missing; \
+		case " $$missing " in *" prometheus "*) \
+			if [ -d /run/systemd/system ]; then \
+				echo "masking prometheus.service: tests start their own (systemctl unmask)"; \
+				$(SUDO) systemctl mask --quiet prometheus.service; fi;; esac; \
 		$(SUDO) apt-get update -q -q && \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -q -y \
 			--no-install-recommends $$missing >/dev/null; \
+		command -v promtool >/dev/null || DEBIAN_FRONTEND=noninteractive $(SUDO) \
+			apt-get install -q -q -y --no-install-recommends promtool >/dev/null; \
 	fi
 	@echo "making the virtual environment $(VENV)"
 	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)

@@ -76,7 +76,7 @@ class _Pump:
         moment = Moment(
             snapshot=snapshot,
             version=self._options.version,
-            interval_s=self._options.interval_s,
+            interval_s=None if self._options.once else self._options.interval_s,
             snapshot_s=time.monotonic() - begin_s,
             machine=self._machine(),
             checks=self._checks,

@@ -40,14 +40,15 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """All that metrics are made of, at one instant; ``checks`` None: nothing is verified.
+    """All that metrics are made of, at one instant; times are in seconds.
 
-    ``snapshot_s`` is what taking the snapshot took, in seconds.
+    ``snapshot_s`` is what taking the snapshot took, ``interval_s`` None if there is to be one
+    alone. ``checks`` is None if nothing is verified.
     """
 
     snapshot: Snapshot
     version: str = ""
-    interval_s: float = 0.0
+    interval_s: float | None = None
     snapshot_s: float = 0.0
     machine: MachineFigures | None = None
     checks: Checks | None = None

@@ -140,7 +140,7 @@ OWN: tuple[Metric, ...] = (
     Metric(
         "zpobs_snapshot_interval_seconds",
         "gauge",
-        "Time between snapshots that was asked for",
+        "Time between snapshots that was asked for; left out with --once",
         "--interval",
         of_moment=lambda moment: one(moment.interval_s),
     ),
