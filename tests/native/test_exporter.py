@@ -288,6 +288,18 @@ def test_files_that_do_not_do_are_one_line(tmp_path: Path) -> None:
     assert "cannot write" in line
 
 
+def test_what_is_not_permitted_is_one_line(tmp_path: Path) -> None:
+    """A low port without CAP_NET_BIND_SERVICE, and a folder that may not be written."""
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip()
+    assert int(first) > 1
+    line = the_line(holding("bpf perfmon syslog", "exporter --listen 127.0.0.1:1"))
+    assert "cannot listen on 127.0.0.1:1; found: Permission denied; try: a port from 1024" in line
+    tmp_path.chmod(0o555)
+    path = tmp_path / "zpobs.prom"
+    line = the_line(holding("bpf perfmon syslog", f"exporter --textfile {path}"))
+    assert f"cannot write {path}; found: Permission denied; try: another --textfile" in line
+
+
 def test_without_rights_it_is_one_line() -> None:
     """Those that are lacking, as for every other command."""
     line = the_line(holding("", "exporter --once"))

@@ -35,6 +35,7 @@ PAGE = Page(families_of(make_moment(full_pool())), 0.0)
 # Longer than any wait that is no failure.
 PATIENCE_S = 60.0
 ANYWHERE = Place("127.0.0.1", 0)
+METHODS = (b"GET", b"HEAD")
 
 
 class Clock:
@@ -142,12 +143,15 @@ def test_the_other_paths(serve: Serve) -> None:
         assert ask(at, path)[0] == 404
 
 
-def test_head_is_get_without_a_body(serve: Serve) -> None:
-    """With the length that the body would have."""
+@pytest.mark.parametrize("path", [b"/metrics", b"/healthz", b"/", b"/nothing"])
+def test_head_is_get_without_a_body(serve: Serve, path: bytes) -> None:
+    """The same to the byte, the length that the body would have among it."""
     at = serve()
-    for path in ("/metrics", "/healthz", "/", "/nothing"):
-        got, asked = ask(at, path), ask(at, path, "HEAD")
-        assert asked == (got[0], got[1], b"")
+    got, asked = (say(at, method + b" " + path + b" HTTP/1.1\r\n\r\n") for method in METHODS)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert asked == head + b"\r\n\r\n"
+    assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
+    assert body
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
