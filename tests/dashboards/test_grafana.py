@@ -22,6 +22,7 @@ VARIABLES = {"job", "instance", "pool", "__rate_interval"}
 UNSHOWN = {
     "zpobs_bpf_runs_total",
     "zpobs_build_info",
+    "zpobs_counts_hidden",
     "zpobs_events_total",
     "zpobs_health",
     "zpobs_host_boot_time_seconds",

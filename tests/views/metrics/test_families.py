@@ -16,11 +16,12 @@ from tests.views.metrics.support import (
     make_moment,
     values_of,
 )
-from zpobs.snapshot import OwnerFigures, PoolView
+from zpobs.snapshot import Counters, OwnerFigures, PoolView
 from zpobs.views.metrics.definitions import METRICS
 from zpobs.views.metrics.families import down_families
 from zpobs.views.metrics.ledger import NAMES_KEPT, Ledger
 from zpobs.views.metrics.metric import Choice, Distribution, Moment
+from zpobs.views.metrics.own import COUNTERS as COUNTED
 
 ALLOCATIONS = "zpobs_pool_allocations_total"
 
@@ -125,6 +126,18 @@ def test_counters_that_did_not_count_yet_are_0() -> None:
     }
     assert values_of(found, "zpobs_verifications_total")["differs",] == 0
     assert values_of(found, "zpobs_records_lost_total")["unpaired",] == 0
+
+
+def test_counters_that_may_be_higher_say_by_how_much() -> None:
+    """Each counter there is, by the metric that it is; 0 where nothing was hidden."""
+    found = values_of(
+        families_of(make_moment(full_pool(missed={"failures": 4}))), "zpobs_counts_hidden"
+    )
+    assert set(COUNTED) == set(Counters.__slots__)
+    served = {metric.name for metric in METRICS}
+    assert {name for (name,) in found} == set(COUNTED.values()) <= served
+    assert found["zpobs_pool_allocation_failures_total",] == 4
+    assert sum(found.values()) == 4  # type: ignore[arg-type]
 
 
 def test_lifetimes_are_a_distribution_of_all_known_ones() -> None:

@@ -271,13 +271,15 @@ def test_closing_lets_a_scrape_end(board: Board) -> None:
     """Whoever is being served gets all of it; whoever comes later, nothing."""
     listening = open_socket(ANYWHERE)
     at = listening.getsockname()
-    server = Server(listening, board, landing="", request_s=PATIENCE_S)
+    server = Server(listening, board, landing="", request_s=PATIENCE_S, grace_s=PATIENCE_S)
     server.start()
     with socket.create_connection(at, timeout=PATIENCE_S) as connected:
         connected.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert ask(at)[0] == 200
         closing = threading.Thread(target=server.close)
         closing.start()
+        closing.join(0.2)
+        assert closing.is_alive()
         connected.sendall(b"\r\n")
         assert rest_of(connected).endswith(PAGE.body("text"))
         closing.join(PATIENCE_S)

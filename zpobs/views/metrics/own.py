@@ -10,6 +10,17 @@ from zpobs.views.metrics.metric import Metric, Moment, Value, one
 STATUSES = ("exact", "bounded", "unknown")
 VERDICTS = ("equal", "differs", "nothing verified")
 DIVERGENT = ("model", "witness")
+# Fields of a pool's counters, and the metrics that they are.
+COUNTERS = {
+    "allocs": "zpobs_pool_allocations_total",
+    "frees": "zpobs_pool_frees_total",
+    "failures": "zpobs_pool_allocation_failures_total",
+    "moves": "zpobs_pool_compaction_moved_objects_total",
+    "migrations": "zpobs_pool_page_migrations_total",
+    "migration_failures": "zpobs_pool_page_migration_failures_total",
+    "compactions": "zpobs_pool_compactions_total",
+    "pages_freed": "zpobs_pool_compaction_freed_bytes_total",
+}
 
 
 def _kernel(moment: Moment) -> Iterator[Value]:
@@ -50,6 +61,15 @@ def _skipped(moment: Moment) -> Iterator[Value]:
         return
     yield ("observing",), footing.lost["skipped"]
     yield ("counting",), footing.lost["skipped_counting"]
+
+
+def _hidden(moment: Moment) -> Iterator[Value]:
+    if moment.snapshot.health.hooks:
+        for field, name in COUNTERS.items():
+            yield (
+                (name,),
+                max((pool.missed.get(field, 0) for pool in moment.snapshot.pools), default=0),
+            )
 
 
 def _by_program(get: Callable[[int, int], float]) -> Callable[[Moment], Iterator[Value]]:
@@ -202,6 +222,16 @@ OWN: tuple[Metric, ...] = (
         of_moment=_skipped,
         needs="probes",
         series=2,
+    ),
+    Metric(
+        "zpobs_counts_hidden",
+        "gauge",
+        "How many events more each counter of pools may have seen but for skipped runs of probes",
+        "pool.missed",
+        ("metric",),
+        of_moment=_hidden,
+        needs="probes",
+        series=len(COUNTERS),
     ),
     Metric(
         "zpobs_events_total",

@@ -25,7 +25,7 @@ REQUEST_S = 10.0
 _HEAD_BYTES_MAX = 16 << 10
 _METHODS = ("GET", "HEAD")
 # How long those who are being served may take once all ends, and what a refusal may take.
-_GRACE_S = 2.0
+GRACE_S = 2.0
 _REFUSAL_S = 0.1
 # How long a client that got its answer may take to close the connection.
 _GOODBYE_S = 1.0
@@ -83,6 +83,7 @@ class Server:
         tls: ssl.SSLContext | None = None,
         request_s: float = REQUEST_S,
         connections_max: int = CONNECTIONS_MAX,
+        grace_s: float = GRACE_S,
     ) -> None:
         self._listening = listening
         self._board = board
@@ -90,6 +91,7 @@ class Server:
         self._tls = tls
         self._request_s = request_s
         self._connections_max = connections_max
+        self._grace_s = grace_s
         self._active: set[socket.socket] = set()
         self._changed = threading.Condition()
         self._closing = False
@@ -106,9 +108,9 @@ class Server:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         if self._thread.is_alive():
-            self._thread.join(_GRACE_S)
+            self._thread.join(self._grace_s)
         self._listening.close()
-        end_s = time.monotonic() + _GRACE_S
+        end_s = time.monotonic() + self._grace_s
         with self._changed:
             while self._active and time.monotonic() < end_s:
                 self._changed.wait(end_s - time.monotonic())
