@@ -261,6 +261,31 @@ def test_a_textfile_is_renewed_until_the_end(used: NativeDevice, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_unix_socket_is_served_and_goes_with_the_exporter(
+    used: NativeDevice, tmp_path: Path
+) -> None:
+    """--listen unix:PATH; a second exporter is refused, and after the end nothing is left."""
+    path = tmp_path / "metrics.sock"
+    line = command("--listen", f"unix:{path}", "--interval", "0.3")
+    with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr
+        assert running.stderr.readline() == f"zpobs: serving unix:{path}\n"
+        assert "Address already in use" in refused("--listen", f"unix:{path}")
+        end_s = time.monotonic() + PATIENCE_S
+        page = b""
+        while used.name.encode() not in page:
+            assert time.monotonic() < end_s
+            with socket.socket(socket.AF_UNIX) as connected:
+                connected.settimeout(PATIENCE_S)
+                connected.connect(str(path))
+                connected.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                page = b"".join(iter(lambda: connected.recv(65536), b""))
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(PATIENCE_S) == 0
+        assert running.stderr.read() == ""
+    assert not path.exists()
+
+
 # ---- bad starts ----------------------------------------------------------------------
 
 
