@@ -13,7 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
 	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring cpio e2fsprogs xz-utils zstd \
-	shellcheck tmux groff man-db zsh fish
+	shellcheck tmux groff man-db zsh fish prometheus systemd
 
 KERNEL ?= newest
 CPUS ?= 2
@@ -64,10 +64,15 @@ bench: setup ## Speed of start, scan, ring, model and view, each beside what it 
 	$(PYTHON) -m bench.scan
 	$(PYTHON) -m bench.consume
 	$(PYTHON) -m bench.view
+	$(PYTHON) -m bench.exporter
 
 .PHONY: man
 man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1
 	@$(PYTHON) -m zpobs.man_build build/man
+
+.PHONY: dashboards
+dashboards: setup ## docs/metrics.md and the Grafana dashboards, of the exporter's table of metrics
+	@$(PYTHON) -m dashboards
 
 .PHONY: churn
 churn: setup ## Churn with known truth (KERNEL=6.12 CPUS=4 MEMORY=1G CHURN="--seed 7 --mix 50:20:20:5:5")
@@ -102,9 +107,15 @@ $(VENV)/.ready: pyproject.toml Makefile
 			|| echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:" $$missing; \
+		case " $$missing " in *" prometheus "*) \
+			if [ -d /run/systemd/system ]; then \
+				echo "masking prometheus.service: tests start their own (systemctl unmask)"; \
+				$(SUDO) systemctl mask --quiet prometheus.service; fi;; esac; \
 		$(SUDO) apt-get update -q -q && \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -q -y \
 			--no-install-recommends $$missing >/dev/null; \
+		command -v promtool >/dev/null || DEBIAN_FRONTEND=noninteractive $(SUDO) \
+			apt-get install -q -q -y --no-install-recommends promtool >/dev/null; \
 	fi
 	@echo "making the virtual environment $(VENV)"
 	@$(SYSTEM_PYTHON) -m venv --clear --system-site-packages $(VENV)

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.addons",
         "zpobs.latency",
         "zpobs.compaction",
+        "zpobs.footing",
         "zpobs.life",
         "zpobs.migration",
         "zpobs.pageblocks",
@@ -36,6 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "zpobs.addons": set(),
     "zpobs.objects": {"zpobs.life", "zpobs.wire"},
+    "zpobs.footing": set(),
+    "zpobs.machine": {"zpobs.footing"},
     "zpobs.migration": set(),
     "zpobs.pageblocks": set(),
     "zpobs.blocks": {
@@ -59,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.descriptors",
         "zpobs.doctor.report",
         "zpobs.errors",
+        "zpobs.footing",
         "zpobs.kernel.pageflags",
         "zpobs.latency",
         "zpobs.life",
@@ -162,11 +166,21 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.snapshot",
         "zpobs.sources",
         "zpobs.surroundings",
+        "zpobs.upkeep",
         "zpobs.wire",
         "zpobs.wishes",
     },
+    "zpobs.upkeep": {
+        "zpobs.errors",
+        "zpobs.footing",
+        "zpobs.kernel.plan",
+        "zpobs.loaders",
+        "zpobs.model.inputs",
+        "zpobs.sources.bpfmap",
+    },
     "zpobs.surroundings": {
         "zpobs.objects",
+        "zpobs.footing",
         "zpobs.snapshot",
         "zpobs.sources.cgroups",
         "zpobs.sources.nodes",
@@ -196,6 +210,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.kernel.hooks",
         "zpobs.objects",
         "zpobs.scans",
+        "zpobs.machine",
         "zpobs.session",
         "zpobs.sources.witnesses",
         "zpobs.verify",
@@ -210,6 +225,9 @@ ONLY_IN: dict[str, set[str]] = {
     "bcc": {"zpobs.loaders.bcc"},
     "typer": {"zpobs.cli", "zpobs.commands", "zpobs.man_build"},
     "ctypes": {"zpobs.loaders.libbpf", "zpobs.sources.bpfmap"},
+    # Both take long to load, and no other command waits for them.
+    "prometheus_client": {"zpobs.views.metrics.pages"},
+    "psutil": {"zpobs.machine"},
     # What Textual paints with are Rich's styles and segments.
     "rich": {"zpobs.views.live.app"},
     "textual": {"zpobs.views.live.app"},
@@ -329,11 +347,13 @@ def test_only_two_modules_of_the_view_touch_anything(name: str) -> None:
 
 
 def test_foreign_packages_are_those_that_are_declared() -> None:
-    """Beside the standard library zpobs needs NumPy, typer and Textual, and bcc for some probes."""
+    """Beside the standard library zpobs needs what pyproject.toml declares, and bcc for some."""
     roots = {each.split(".")[0] for tree in MODULES.values() for each in imports(tree)}
     assert roots - set(sys.stdlib_module_names) == {
         "zpobs",
         "numpy",
+        "prometheus_client",
+        "psutil",
         "typer",
         "textual",
         "rich",

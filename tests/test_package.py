@@ -101,6 +101,12 @@ def test_the_installation_has_manual_pages(installed: Path) -> None:
     assert not list(installed.parent.rglob("man_build.py"))
 
 
+def test_the_installation_has_what_the_exporter_goes_with(installed: Path) -> None:
+    """Rules, dashboards and a unit."""
+    names = {path.name for path in (installed.parent / "share" / "zpobs").rglob("*.*")}
+    assert {"zpobs.rules.yml", "zpobs-on-call.json", "zpobs-exporter.service"} <= names
+
+
 def test_it_runs_from_anywhere(installed: Path, tmp_path: Path) -> None:
     """The program is there, and it is that of the wheel."""
     assert "Usage: zpobs" in run_well(installed / "zpobs", "--help", cwd=tmp_path)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.factories import make_pool, make_snapshot, make_zspages
-from zpobs.snapshot import OwnerFigures, PoolView
+from zpobs.footing import Owned, ZramFigures, ZswapFigures
+from zpobs.snapshot import OwnerFigures, PoolView, Snapshot
 from zpobs.sources.nodes import NodeMap
 from zpobs.surroundings import Surroundings
 
@@ -140,3 +141,33 @@ def test_zspages_get_the_nodes_of_their_frames(root: Path) -> None:
     assert not table.nodes.flags.writeable
     assert shot.pools[1].zspage_list is None
     assert np.array_equal(table.frames, make_zspages().frames)
+
+
+def owned(root: Path) -> Owned:
+    around = Surroundings(PAGE, True, NodeMap(PAGE, root / "sys/devices/system"), root)
+    shot: Snapshot = around.added_to(make_snapshot(), around.owners(), ())
+    assert shot.owned is not None
+    return shot.owned
+
+
+def test_a_snapshot_has_what_owners_say(root: Path) -> None:
+    """mm_stat by its names, what was written back, and zswap with what it may hold."""
+    write(root / "sys/module/zswap/parameters/max_pool_percent", "20\n")
+    found = owned(root)
+    (zram,) = found.zram.values()
+    assert isinstance(zram, ZramFigures)
+    assert (zram.written_back, zram.mm_stat["mem_used_total"], zram.mm_stat["huge_pages"]) == (
+        3,
+        331776,
+        5,
+    )
+    # A fifth of 9 KiB.
+    assert found.zswap == ZswapFigures(264 << 10, 900 << 10, 9 * 1024 // 5)
+
+
+def test_what_owners_do_not_say_is_not_there(root: Path) -> None:
+    """No zswap, a device that tells something else, no limit that can be read."""
+    assert owned(root).zswap == ZswapFigures(264 << 10, 900 << 10, None)
+    write(root / "proc/meminfo", "MemTotal: 9 kB\n")
+    write(root / "sys/block/zram0/mm_stat", "1 2\n")
+    assert owned(root) == Owned()

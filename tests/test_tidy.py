@@ -14,7 +14,9 @@ from zpobs.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sorted(
-    path for folder in ("zpobs", "lab", "bench") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("zpobs", "lab", "bench", "dashboards")
+    for path in (ROOT / folder).rglob("*.py")
 )
 C_FILES = sorted([*(ROOT / "bpf").iterdir(), *ROOT.glob("lab/*.c"), *ROOT.glob("tests/*/*.c")])
 FUNCTION_LINES_MAX = 70
@@ -112,7 +114,7 @@ def options(command: str) -> list[str]:
     ]
 
 
-COMMANDS = ("top", "scan", "verify", "doctor")
+COMMANDS = ("top", "scan", "verify", "doctor", "exporter")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

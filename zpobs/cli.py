@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from zpobs.commands import completion, doctor, scan, top, verify
+from zpobs.commands import completion, doctor, exporter, scan, top, verify
+from zpobs.commands.common import version
 from zpobs.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -44,17 +45,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"zpobs {_version()}")
+        typer.echo(f"zpobs {version()}")
         raise typer.Exit
-
-
-def _version() -> str:
-    from importlib import metadata  # noqa: PLC0415 - takes longer than the rest of --help
-
-    try:
-        return metadata.version("zpobs")
-    except metadata.PackageNotFoundError:
-        return "from a checkout"
 
 
 @app.callback()
@@ -73,6 +65,7 @@ app.command(epilog=top.EXAMPLES)(top.top)
 app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=exporter.EXAMPLES)(exporter.exporter)
 app.command(epilog=completion.EXAMPLES)(completion.completion)
 
 

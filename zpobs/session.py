@@ -47,6 +47,7 @@ from zpobs.sources.pools import PoolRegistry, reading_of
 from zpobs.sources.ring import RingConsumer
 from zpobs.sources.scanner import FoundPool, Scanner
 from zpobs.surroundings import Surroundings
+from zpobs.upkeep import Upkeep
 from zpobs.wire import Words
 from zpobs.wishes import Wishes
 
@@ -93,6 +94,8 @@ class Session:
         self._objects = ObjectProbes(wishes.objects)
         self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
         self._model.objects = self._objects.ledger
+        self._upkeep = Upkeep(plan, timed=wishes.timed)
+        self._upkeep.watch(scanner.program_fds if scanner else {})
         self._poll = select.epoll()
         self._scan_each = self.scans
         self._loss = self._loss_scanned = self._loss_ticked = 0
@@ -136,6 +139,7 @@ class Session:
             self._scan_each = True
             return
         self._attached = attached
+        self._upkeep.attached(attached, self._plan)
         self._pools = made[0]
         self._pools.begin(time.monotonic_ns())
         self._pools.watch_programs(attached.program_fds, self._plan.counted_by())
@@ -215,6 +219,7 @@ class Session:
         snapshot = self._extras.added_to(snapshot)
         snapshot = self._objects.added_to(snapshot)
         snapshot = self._surroundings.added_to(snapshot, owners, self._names)
+        snapshot = replace(snapshot, footing=self._upkeep.footing())
         if self._ring and self._ring.held_back:
             snapshot = snapshot.doubted(f"a CPU has held a record back for {_PATIENCE_S:.0f} s")
         if (compaction or self._wishes.compaction) and self._scanner is not None:
@@ -266,6 +271,7 @@ class Session:
         self._read_counters()
         self._model.note_scan(begin_ns, time.monotonic_ns(), found.missing)
         end_s = time.monotonic()
+        self._upkeep.scanned(round((end_s - begin_s) * 1e9))
         self._next_repair_s = end_s + (end_s - begin_s) / _REPAIR_SHARE
         self._next_calm_s = end_s + (end_s - begin_s) / _CALM_SHARE
         self._next_scan_s = end_s + (self._wishes.rescan_s or float("inf"))
@@ -382,6 +388,7 @@ class Session:
         with not_preempted() if form == "kprobe" else contextlib.nullcontext():
             reading = self._pools.read(time.monotonic_ns())
         self._loss = reading.loss
+        self._upkeep.read(reading)
         self._names = tuple(pool.name for pool in reading.pools)
         self._model.apply_counters(reading)
 
@@ -393,6 +400,7 @@ class Session:
     def close(self) -> None:
         """Detach everything."""
         self._poll.close()
+        self._upkeep.close()
         if self._ring:
             self._ring.close()
         self._extras.close()

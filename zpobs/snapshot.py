@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from zpobs.addons import AddOnView
 from zpobs.compaction import PoolForecast
+from zpobs.footing import Footing, Owned
 from zpobs.latency import PoolLatency
 from zpobs.life import PoolLife
 from zpobs.migration import PoolMigration
@@ -427,7 +428,7 @@ class Snapshot:
     """Everything at one instant. ``time_ns`` is wall-clock, ``mono_ns`` monotonic time.
 
     ``events`` are the most recent ones, in the order of their arrival,
-    ``events_seen`` how many there were in all.
+    ``events_seen`` how many there were in all. ``footing`` and ``owned`` are in no JSON.
     """
 
     time_ns: int
@@ -438,6 +439,8 @@ class Snapshot:
     events: tuple[Event, ...] = ()
     events_seen: int = 0
     pageblocks: Pageblocks | None = None
+    footing: Footing | None = None
+    owned: Owned | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the ``--json`` object."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zpobs.footing import Owned, ZramFigures, ZswapFigures
 from zpobs.objects import Pins
 from zpobs.snapshot import OwnerFigures, PoolView, Snapshot, owner_of
 from zpobs.sources.cgroups import CgroupPaths
@@ -60,7 +61,7 @@ class Surroundings:
             elif pool.owner == "zswap" and zswaps == 1:
                 figures = self._zswap(before.zswap, after.zswap)
             pools.append(replace(self._with_pins(self._with_nodes(pool)), owner_figures=figures))
-        return replace(snapshot, pools=tuple(pools))
+        return replace(snapshot, pools=tuple(pools), owned=_owned(after))
 
     def _with_nodes(self, pool: PoolView) -> PoolView:
         table = pool.zspage_list
@@ -113,3 +114,17 @@ class Surroundings:
             objects=after.stored_bytes // self.page_bytes,
             steady=before == after,
         )
+
+
+def _owned(told: Owners) -> Owned:
+    zswap = told.zswap
+    return Owned(
+        zram={
+            name: ZramFigures(each.mm_stat, each.written_back)
+            for name, each in told.zram.items()
+            if isinstance(each, ZramReading)
+        },
+        zswap=ZswapFigures(zswap.pool_bytes, zswap.stored_bytes, zswap.limit_bytes)
+        if isinstance(zswap, ZswapReading)
+        else None,
+    )

@@ -18,7 +18,8 @@ class Wishes:
     ``scan`` False feeds the model by probes alone. ``rescan_s`` is the slow
     clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
     the lives of zspages, ``latency`` measures how long calls take, ``compaction`` makes a
-    forecast of one with each snapshot, ``objects`` has those of its handles told one by one.
+    forecast of one with each snapshot, ``objects`` has those of its handles told one by one,
+    ``timed`` has the kernel time BPF programs.
     """
 
     loader: LoaderName = "auto"
@@ -32,3 +33,4 @@ class Wishes:
     latency: bool = False
     compaction: bool = False
     objects: Sampling | None = None
+    timed: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_a_queue_is_pushed_peeked_and_full(producer: Producer) -> None:
 def test_skipped_runs_are_told(producer: Producer) -> None:
     """A program that nothing interrupted has no skipped runs."""
     assert bpfmap.recursion_misses(producer.program_fd("count")) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_SYS_ADMIN")
+def test_runs_are_told_while_they_are_timed(producer: Producer) -> None:
+    """Each run of a program is counted, with a time, as long as the descriptor is open."""
+    program = producer.program_fd("count")
+    timing = bpfmap.enable_run_stats()
+    try:
+        before = bpfmap.program_runs(program)
+        for _ in range(5):
+            bpfmap.test_run(program)
+        after = bpfmap.program_runs(program)
+    finally:
+        os.close(timing)
+    assert (after.runs - before.runs, after.skipped) == (5, 0)
+    assert after.run_ns > before.run_ns
 
 
 def test_failures_are_os_errors() -> None:

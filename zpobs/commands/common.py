@@ -95,6 +95,16 @@ SkipHookOption = Annotated[
 ]
 
 
+def version() -> str:
+    """Return the version of the package that is installed."""
+    from importlib import metadata  # noqa: PLC0415 - takes longer than the rest of --help
+
+    try:
+        return metadata.version("zpobs")
+    except metadata.PackageNotFoundError:
+        return "from a checkout"
+
+
 def progress(what: str) -> None:
     """Tell a person who waits at a terminal what is being done."""
     if sys.stderr.isatty():

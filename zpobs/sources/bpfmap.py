@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ _PROG_TEST_RUN = 10
 _OBJ_GET_INFO_BY_FD = 15
 _MAP_LOOKUP_AND_DELETE_ELEM = 21
 _MAP_LOOKUP_BATCH = 24
+_ENABLE_STATS = 32
 
 _ANY, _NOEXIST = 0, 1
 
@@ -79,6 +81,10 @@ class _TestRun(ctypes.Structure):
     )
 
 
+class _EnableStats(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_uint32),)
+
+
 class _InfoQuery(ctypes.Structure):
     _fields_ = (
         ("fd", ctypes.c_uint32),
@@ -87,8 +93,9 @@ class _InfoQuery(ctypes.Structure):
     )
 
 
-# Offset of recursion_misses in struct bpf_prog_info, in bytes.
-_RECURSION_MISSES_OFFSET = 208
+# Offsets of run_time_ns, which run_cnt follows, and of recursion_misses in struct
+# bpf_prog_info, in bytes.
+_RUN_TIME_OFFSET, _RECURSION_MISSES_OFFSET = 192, 208
 _PROGRAM_INFO_BYTES = 256
 
 
@@ -229,15 +236,39 @@ def items(map_fd: int, key_bytes: int, value_bytes: int) -> list[tuple[bytes, by
     return list(found.items())
 
 
-def recursion_misses(prog_fd: int) -> int:
-    """Return how many runs of a program the kernel skipped because it was running already."""
+@dataclass(frozen=True, slots=True)
+class ProgramRuns:
+    """What the kernel counts of a program; runs and their time only while it keeps statistics."""
+
+    runs: int
+    run_ns: int
+    skipped: int
+
+
+def program_runs(prog_fd: int) -> ProgramRuns:
+    """Return what struct bpf_prog_info tells of a program's runs."""
     info = ctypes.create_string_buffer(_PROGRAM_INFO_BYTES)
     query = _InfoQuery(prog_fd, _PROGRAM_INFO_BYTES, ctypes.addressof(info))
     _bpf(_OBJ_GET_INFO_BY_FD, query)
-    begin = _RECURSION_MISSES_OFFSET
-    if query.info_len < begin + 8:
+    begin, end = _RUN_TIME_OFFSET, _RECURSION_MISSES_OFFSET + 8
+    if query.info_len < end:
         raise OSError(errno.ENOTSUP, "the kernel does not tell skipped program runs")
-    return int.from_bytes(info.raw[begin : begin + 8], sys.byteorder)
+    run_ns, runs, skipped = np.frombuffer(info.raw[begin:end], dtype=np.uint64).tolist()
+    return ProgramRuns(runs=runs, run_ns=run_ns, skipped=skipped)
+
+
+def recursion_misses(prog_fd: int) -> int:
+    """Return how many runs of a program the kernel skipped because it was running already."""
+    return program_runs(prog_fd).skipped
+
+
+def enable_run_stats() -> int:
+    """Let the kernel time all BPF programs until the descriptor that is returned is closed.
+
+    OSError EPERM without CAP_SYS_ADMIN.
+    """
+    # BPF_STATS_RUN_TIME is 0, the only kind that there is.
+    return _bpf(_ENABLE_STATS, _EnableStats(0))
 
 
 def test_run(prog_fd: int, *, context: Values | None = None, data: bytes = b"") -> int:

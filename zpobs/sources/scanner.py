@@ -94,6 +94,11 @@ class Scanner(Closing):
         self.direct_map: int | None = None
         self._calibrate()
 
+    @property
+    def program_fds(self) -> Mapping[str, int]:
+        """The scanner's programs by name."""
+        return self._programs
+
     def _run(self, program: str) -> None:
         bpfmap.test_run(self._programs[program])
 

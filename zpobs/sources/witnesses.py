@@ -71,12 +71,13 @@ class ZswapReading:
     """Bytes that zswap's pools hold, all together, and lines that change with its use.
 
     ``stored_bytes`` are those of the pages before they were compressed, None on
-    kernels that do not tell.
+    kernels that do not tell. ``limit_bytes`` is what max_pool_percent lets the pools hold.
     """
 
     pool_bytes: int
     activity: tuple[str, ...]
     stored_bytes: int | None = None
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Owners:
 
 def read_owners(root: Path = Path("/")) -> Owners:
     """Read what owners say, below ``root``; raises nothing for what is missing."""
-    return Owners(zram=_zram(root / "sys/block"), zswap=_reading(partial(_zswap, root / "proc")))
+    return Owners(zram=_zram(root / "sys/block"), zswap=_reading(partial(_zswap, root)))
 
 
 def read_witnesses(root: Path = Path("/")) -> Witnesses:
@@ -129,7 +130,7 @@ def read_witnesses(root: Path = Path("/")) -> Witnesses:
     return Witnesses(
         zram=_zram(root / "sys/block"),
         classes=_reading(partial(_classes, root / "sys/kernel/debug")),
-        zswap=_reading(partial(_zswap, root / "proc")),
+        zswap=_reading(partial(_zswap, root)),
         vmstat=_reading(partial(_vmstat, root / "proc")),
         slabs=_reading(partial(_slabs, root)),
     )
@@ -215,14 +216,19 @@ def _table(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in pairs if len(words) > 1}
 
 
-def _zswap(proc: Path) -> ZswapReading:
+def _zswap(root: Path) -> ZswapReading:
+    proc = root / "proc"
     memory = _table(proc / "meminfo")
     if "Zswap" not in memory:
         raise _MissingError("no line Zswap in /proc/meminfo (CONFIG_ZSWAP)")
     uses = _table(proc / "vmstat")
+    percent = _text(root / "sys/module/zswap/parameters/max_pool_percent").strip()
+    limited = percent.isdigit() and "MemTotal" in memory
     return ZswapReading(
         pool_bytes=1024 * memory["Zswap"],
         stored_bytes=1024 * memory["Zswapped"] if "Zswapped" in memory else None,
+        # zswap_max_pages() in mm/zswap.c reckons with totalram_pages(), which MemTotal is.
+        limit_bytes=1024 * memory["MemTotal"] * int(percent) // 100 if limited else None,
         activity=(
             f"{memory['Zswap']} {memory.get('Zswapped')}",
             *(f"{name} {uses.get(name)}" for name in ("zswpin", "zswpout", "zswpwb")),

@@ -1,0 +1,164 @@
+"""The pump of the exporter, with an invented source: what it makes, serves and leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.factories import COUNTERS, make_pool, make_snapshot
+from tests.views.metrics.support import MACHINE
+from zpobs.descriptors import Look
+from zpobs.snapshot import Snapshot, ZspagesOf
+from zpobs.views.exporter import ExporterOptions, fresh_s, landing_page, run_exporter
+from zpobs.views.metrics.metric import Checks
+from zpobs.views.metrics.server import Board
+from zpobs.views.top import StopSignal
+
+
+class Source:
+    """Gives so many snapshots, then the signal; notes what was asked of it."""
+
+    def __init__(self, stop: StopSignal, waits: int) -> None:
+        self.asked: list[str] = []
+        self._stop = stop
+        self._left = waits
+        self.each: Callable[[], None] = lambda: None
+
+    def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        progress("attaching")
+        self.asked.append("attach")
+
+    def wait(self, deadline_s: float, watch: Sequence[int] = ()) -> bool:
+        assert deadline_s > 0
+        assert watch == (self._stop.descriptor,)
+        self.each()
+        self.asked.append("wait")
+        self._left -= 1
+        return self._left < 0
+
+    def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
+        assert not zspages
+        self.asked.append(f"snapshot {pool}")
+        return make_snapshot(make_pool(), at_s=len(self.asked))
+
+    def look(self, pool: int, class_index: int) -> Look | None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignal]:
+    with StopSignal() as made:
+        yield made
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(fresh_s(5.0))
+
+
+def run(source: Source, board: Board, stop: StopSignal, **options: object) -> None:
+    asked = ExporterOptions(interval_s=5.0, version="0.1", **options)  # type: ignore[arg-type]
+    run_exporter(source, asked, board, stop, machine=lambda: MACHINE)
+
+
+def test_a_page_comes_before_the_probes_attach(stop: StopSignal, board: Board) -> None:
+    """Where there is a scan to make it of; then another, and one an interval."""
+    source = Source(stop, 2)
+    run(source, board, stop, at_once=True, pool="zram0")
+    shot = "snapshot zram0"
+    assert source.asked == [shot, "attach", shot, "wait", shot, "wait", shot, "wait"]
+    assert board.fresh
+    assert f'{{pool="zram0"}} {float(COUNTERS.allocs or 0)}' in board.page.body("text").decode()
+
+
+def test_once_is_one_page_on_standard_output(
+    stop: StopSignal, board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing else."""
+    source = Source(stop, 0)
+    run(source, board, stop, once=True, at_once=True)
+    assert source.asked == ["attach", "snapshot None"]
+    assert capsys.readouterr() == (board.page.body("text").decode(), "")
+
+
+def test_once_with_a_textfile_leaves_it_there(
+    stop: StopSignal, board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For who comes for it later."""
+    path = tmp_path / "zpobs.prom"
+    run(Source(stop, 0), board, stop, once=True, textfile=path)
+    assert path.read_bytes() == board.page.body("text")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_textfile_goes_with_its_writer(stop: StopSignal, board: Board, tmp_path: Path) -> None:
+    """While it runs the file is the page; behind it nothing is left that would be taken for new."""
+    path = tmp_path / "zpobs.prom"
+    source = Source(stop, 2)
+    seen: list[bool] = []
+    source.each = lambda: seen.append(path.read_bytes() == board.page.body("text"))
+    run(source, board, stop, textfile=path)
+    assert seen == [True] * 3
+    assert not path.exists()
+
+
+def test_a_textfile_that_fails_is_told_once(
+    stop: StopSignal, board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pages go on, and so does the file as soon as it can be written."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    path = folder / "zpobs.prom"
+    source = Source(stop, 5)
+    seen: list[bool] = []
+
+    def change() -> None:
+        seen.append(path.exists())
+        if len(seen) == 1:
+            path.unlink()
+            folder.rmdir()
+        elif len(seen) == 4:
+            folder.mkdir()
+
+    source.each = change
+    run(source, board, stop, textfile=path)
+    assert seen == [True, False, False, False, True, True]
+    _, err = capsys.readouterr()
+    assert err == f"zpobs: cannot write {path}: No such file or directory\n"
+
+
+def test_verification_comes_in_its_time(stop: StopSignal, board: Board) -> None:
+    """What it tells is in the page that follows; before, all is 0."""
+    source = Source(stop, 3)
+    pages: list[str] = []
+    source.each = lambda: pages.append(board.page.body("text").decode())
+    made: list[Checks] = []
+
+    def verify() -> Checks:
+        made.append(Checks({"equal": len(made) + 1}, {"model": 0}))
+        return made[-1]
+
+    options = ExporterOptions(interval_s=5.0, verify_s=1e-9)
+    run_exporter(source, options, board, stop, machine=lambda: MACHINE, verify=verify)
+    told = [page.split('zpobs_verifications_total{verdict="equal"} ')[1][:3] for page in pages]
+    assert told == ["0.0", "0.0", "1.0", "2.0"]
+
+
+def test_a_signal_that_came_already_ends_it(stop: StopSignal, board: Board) -> None:
+    """Without waiting for anything."""
+    os.write(stop._writer, b".")
+    stop.raised = True
+    source = Source(stop, 9)
+    run(source, board, stop)
+    assert source.asked == ["attach", "snapshot None"]
+
+
+def test_the_landing_page_leads_on() -> None:
+    """To metrics and health; a version is text."""
+    page = landing_page("<0.1>")
+    assert 'href="/metrics"' in page
+    assert 'href="/healthz"' in page
+    assert "&lt;0.1&gt;" in page

@@ -1,0 +1,294 @@
+"""``zpobs exporter``: Prometheus metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zpobs.commands.common import (
+    AttachChoice,
+    AttachOption,
+    LoaderChoice,
+    LoaderOption,
+    PoolOption,
+    RescanOption,
+    RingSizeOption,
+    ScanOption,
+    SkipHookOption,
+    output_checked,
+    parse_ring_size,
+    progress,
+    version,
+)
+from zpobs.errors import EnvironmentLacksError, UsageError
+
+if TYPE_CHECKING:
+    from zpobs.session import Session
+    from zpobs.views.exporter import ExporterOptions
+    from zpobs.views.metrics.metric import Checks
+    from zpobs.views.metrics.server import Board
+    from zpobs.wishes import Wishes
+
+# Certificate, key, authority of clients.
+_TlsOptions = tuple[Path, Path | None, Path | None]
+# How long a verification looks for a quiet moment: pages wait meanwhile.
+_VERIFY_WAIT_S = 0.5
+
+_ListenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="HOST:PORT, [ADDRESS]:PORT or unix:PATH; by itself 127.0.0.1:10233, "
+        "and nowhere with --textfile or --once.",
+    ),
+]
+_CertificateOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate (PEM).")
+]
+_KeyOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The certificate's key, if it is not in the same file."),
+]
+_ClientCaOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Serve only clients with a certificate of this authority."),
+]
+_TextfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Write each page to this file for node_exporter's textfile collector."
+    ),
+]
+_IntervalOption = Annotated[
+    float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between snapshots.")
+]
+_VerifyOption = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Time between verifications of the model against the kernel, 0 for none.",
+    ),
+]
+_PerClassOption = Annotated[
+    bool, typer.Option("--per-class", help="Also eight series for each size class in use.")
+]
+_PerClassFullnessOption = Annotated[
+    bool,
+    typer.Option(
+        "--per-class-fullness", help="Also the zspages of each size class by fullness group."
+    ),
+]
+_LifeOption = Annotated[
+    bool, typer.Option("--life/--no-life", help="Births, ages and deaths of zspages.")
+]
+_BpfStatsOption = Annotated[
+    bool,
+    typer.Option(
+        "--bpf-stats", help="Let the kernel time BPF programs, all of the host: it takes time too."
+    ),
+]
+
+EXAMPLES = """\
+Examples:
+
+\b
+  zpobs exporter                               http://127.0.0.1:10233/metrics
+  zpobs exporter --listen unix:/run/zpobs/metrics.sock
+  zpobs exporter --listen [::]:10233 --tls-cert host.pem --tls-key host.key
+  zpobs exporter --textfile /var/lib/prometheus/node-exporter/zpobs.prom
+  zpobs exporter --once                        one page on standard output
+"""
+
+
+def exporter(
+    listen: _ListenOption = None,
+    tls_cert: _CertificateOption = None,
+    tls_key: _KeyOption = None,
+    tls_client_ca: _ClientCaOption = None,
+    textfile: _TextfileOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="One page to standard output or --textfile, then end.")
+    ] = False,
+    interval: _IntervalOption = 5.0,
+    per_class: _PerClassOption = False,
+    per_class_fullness: _PerClassFullnessOption = False,
+    life: _LifeOption = True,
+    verify: _VerifyOption = 300.0,
+    bpf_stats: _BpfStatsOption = False,
+    pool: PoolOption = None,
+    loader: LoaderOption = LoaderChoice.AUTO,
+    attach: AttachOption = AttachChoice.AUTO,
+    skip_hook: SkipHookOption = None,
+    ring_size: RingSizeOption = "16M",
+    scan: ScanOption = True,
+    rescan: RescanOption = 60.0,
+) -> None:
+    """Serve metrics for Prometheus, on this host alone unless told otherwise.
+
+    Every scrape gets the page of the latest snapshot: none walks the kernel or
+    waits for anything. SIGINT and SIGTERM end the command with status 0.
+    """
+    place = _place(listen, once=once, textfile=textfile)
+    tls = _tls(tls_cert, tls_key, tls_client_ca, place)
+    ring_bytes = parse_ring_size(ring_size)
+    _check_packages()
+    from zpobs.views.exporter import ExporterOptions  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.views.metrics.metric import Choice  # noqa: PLC0415
+    from zpobs.wishes import Wishes  # noqa: PLC0415
+
+    wishes = Wishes(
+        loader=loader.value,
+        attach=attach.value,
+        skip=frozenset(skip_hook or ()),
+        ring_bytes=ring_bytes,
+        pool=pool,
+        scan=scan,
+        rescan_s=rescan,
+        life=life,
+        timed=bpf_stats,
+    )
+    options = ExporterOptions(
+        interval_s=interval,
+        choice=Choice(per_class=per_class, per_class_fullness=per_class_fullness),
+        pool=pool,
+        once=once,
+        textfile=textfile,
+        verify_s=verify,
+        version=version(),
+    )
+    _run(wishes, options, place, tls)
+
+
+def _run(
+    wishes: Wishes, options: ExporterOptions, place: str | None, tls: _TlsOptions | None
+) -> None:
+    from zpobs.machine import read_machine  # noqa: PLC0415 - --help needs none of it
+    from zpobs.session import open_session  # noqa: PLC0415
+    from zpobs.views.exporter import fresh_s, run_exporter  # noqa: PLC0415
+    from zpobs.views.metrics.server import Board  # noqa: PLC0415
+    from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415
+    from zpobs.views.top import StopSignal  # noqa: PLC0415
+
+    if options.textfile is not None:
+        check_textfile(options.textfile)
+    board = Board(fresh_s(options.interval_s))
+    with (
+        output_checked(),
+        StopSignal() as stop,
+        _served(board, place, tls),
+        open_session(wishes, attach=False) as session,
+    ):
+        verified = options.verify_s and session.scans
+        run_exporter(
+            session,
+            replace(options, at_once=session.scans),
+            board,
+            stop,
+            machine=read_machine,
+            verify=_verifier(session, options.pool) if verified else None,
+            progress=progress,
+        )
+
+
+def _place(listen: str | None, *, once: bool, textfile: Path | None) -> str | None:
+    """Return where to listen, None for nowhere."""
+    if once and listen is not None:
+        raise UsageError(
+            "--once serves nothing", found=f"--listen {listen}", hint="only one of the two"
+        )
+    if listen is None and not once and textfile is None:
+        from zpobs.views.metrics.listen import DEFAULT_LISTEN  # noqa: PLC0415 - and no sockets
+
+        return DEFAULT_LISTEN
+    return listen
+
+
+def _tls(
+    certificate: Path | None, key: Path | None, client_ca: Path | None, place: str | None
+) -> _TlsOptions | None:
+    """Return the files of TLS, None where none is wanted."""
+    if certificate is None:
+        if key or client_ca:
+            raise UsageError(
+                "TLS needs a certificate",
+                found="--tls-key or --tls-client-ca alone",
+                hint="--tls-cert too",
+            )
+        return None
+    if place is None:
+        raise UsageError("--tls-cert serves nothing", found="no --listen", hint="--listen too")
+    return certificate, key, client_ca
+
+
+def _check_packages() -> None:
+    for module, package in (("prometheus_client", "prometheus-client"), ("psutil", "psutil")):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise EnvironmentLacksError(
+                f"the exporter needs the Python package {package}",
+                found=str(error),
+                hint=f"apt install python3-{package}",
+            ) from error
+
+
+@contextlib.contextmanager
+def _served(board: Board, listen: str | None, tls_files: _TlsOptions | None) -> Iterator[None]:
+    """Serve a board meanwhile, if it is to be served at all."""
+    if listen is None:
+        yield
+        return
+    from zpobs.views.exporter import landing_page  # noqa: PLC0415 - --help needs none of it
+    from zpobs.views.metrics.listen import (  # noqa: PLC0415
+        TlsFiles,
+        open_socket,
+        parse_place,
+        tls_context,
+    )
+    from zpobs.views.metrics.server import Server  # noqa: PLC0415
+
+    place = parse_place(listen)
+    tls = None if tls_files is None else tls_context(TlsFiles(*tls_files))
+    listening = open_socket(place)
+    server = Server(listening, board, landing=landing_page(version()), tls=tls)
+    try:
+        server.start()
+        where = str(place)
+        if place.path is None:
+            host, port = listening.getsockname()[:2]
+            where = f"{'https' if tls else 'http'}://{replace(place, host=host, port=port)}/metrics"
+        sys.stderr.write(f"zpobs: serving {where}\n")
+        yield
+    finally:
+        server.close()
+        if place.path is not None:
+            place.path.unlink(missing_ok=True)
+
+
+def _verifier(session: Session, pool: str | None) -> Callable[[], Checks]:
+    """Return what verifies the model once, and tells what all the times came to."""
+    from zpobs.sources.witnesses import read_witnesses  # noqa: PLC0415 - --help needs none of it
+    from zpobs.verify.rounds import Verifier  # noqa: PLC0415
+    from zpobs.views.metrics.metric import Checks  # noqa: PLC0415
+
+    verifier = Verifier(session, read_witnesses, pool=pool)
+    rounds: Counter[str] = Counter()
+    divergences: Counter[str] = Counter()
+
+    def check() -> Checks:
+        report = verifier.round(_VERIFY_WAIT_S)
+        rounds[report.verdict] += 1
+        divergences["model"] += sum(each.differs for each in report.comparison.pools)
+        divergences["witness"] += sum(each.contradicts for each in report.witnesses)
+        return Checks(dict(rounds), dict(divergences))
+
+    return check

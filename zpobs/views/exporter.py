@@ -1,0 +1,170 @@
+"""``zpobs exporter``: the pump, which makes a page an interval, and those who take it away."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zpobs.footing import MachineFigures
+from zpobs.views.metrics.families import make_families
+from zpobs.views.metrics.ledger import Ledger
+from zpobs.views.metrics.metric import Checks, Choice, Moment
+from zpobs.views.metrics.pages import Page
+from zpobs.views.metrics.server import Board
+from zpobs.views.metrics.textfile import write_textfile
+from zpobs.views.source import SnapshotSource
+from zpobs.views.top import StopSignal
+
+# Figures that are older than so many intervals are served no more.
+FRESH_INTERVALS = 3
+FRESH_MIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterOptions:
+    """What the command line asked for; times in seconds, ``verify_s`` 0 for never.
+
+    ``at_once`` makes a page before the probes are attached: there is a scan. ``once`` makes one
+    alone, for standard output if there is no ``textfile``.
+    """
+
+    interval_s: float
+    choice: Choice = field(default_factory=Choice)
+    pool: str | None = None
+    once: bool = False
+    textfile: Path | None = None
+    at_once: bool = False
+    verify_s: float = 0.0
+    version: str = ""
+
+
+def fresh_s(interval_s: float) -> float:
+    """Return how long a page is served."""
+    return max(FRESH_INTERVALS * interval_s, FRESH_MIN_S)
+
+
+class _Pump:
+    """Takes snapshots and makes pages of them."""
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        options: ExporterOptions,
+        board: Board,
+        machine: Callable[[], MachineFigures],
+        verify: Callable[[], Checks] | None,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._board = board
+        self._machine = machine
+        self._verify = verify
+        self._ledger = Ledger()
+        self._checks = Checks({}, {}) if verify is not None else None
+        self._next_check_s = time.monotonic() + options.verify_s
+        self._trouble = ""
+
+    def publish(self) -> Page:
+        """Make a page of a new snapshot, and put it where it is taken from."""
+        begin_s = time.monotonic()
+        snapshot = self._source.snapshot(pool=self._options.pool)
+        moment = Moment(
+            snapshot=snapshot,
+            version=self._options.version,
+            interval_s=None if self._options.once else self._options.interval_s,
+            snapshot_s=time.monotonic() - begin_s,
+            machine=self._machine(),
+            checks=self._checks,
+        )
+        page = Page(make_families(moment, self._ledger, self._options.choice), begin_s)
+        self._board.put(page)
+        if self._options.textfile is not None:
+            self._write(self._options.textfile, page)
+        return page
+
+    def check(self) -> None:
+        """Verify the model if its time has come."""
+        if self._verify is not None and time.monotonic() >= self._next_check_s:
+            self._checks = self._verify()
+            self._next_check_s = time.monotonic() + self._options.verify_s
+
+    def _write(self, path: Path, page: Page) -> None:
+        """Write the textfile; what goes wrong is told once, until it goes well again."""
+        try:
+            write_textfile(path, page.body("text"))
+            trouble = ""
+        except OSError as error:
+            trouble = f"cannot write {path}: {error.strerror or error}"
+            if self._options.once:
+                raise
+        if trouble and trouble != self._trouble:
+            sys.stderr.write(f"zpobs: {trouble}\n")
+        self._trouble = trouble
+
+
+def run_exporter(
+    source: SnapshotSource,
+    options: ExporterOptions,
+    board: Board,
+    stop: StopSignal,
+    *,
+    machine: Callable[[], MachineFigures],
+    verify: Callable[[], Checks] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Make pages until a signal comes, or one alone.
+
+    OSError if that one cannot be written. A textfile is removed at the end: what nobody renews
+    would be taken for true.
+    """
+    pump = _Pump(source, options, board, machine, verify)
+    try:
+        if options.at_once and not options.once:
+            pump.publish()
+        source.attach(progress)
+        page = pump.publish()
+        if options.once:
+            if options.textfile is None:
+                sys.stdout.write(page.body("text").decode())
+                sys.stdout.flush()
+            return
+        _run(source, options, pump, stop)
+    finally:
+        if options.textfile is not None and not options.once:
+            with contextlib.suppress(OSError):
+                options.textfile.unlink()
+
+
+def _run(source: SnapshotSource, options: ExporterOptions, pump: _Pump, stop: StopSignal) -> None:
+    start_s = time.monotonic()
+    count = 1
+    while True:
+        due_s = start_s + count * options.interval_s
+        if stop.raised or source.wait(due_s, (stop.descriptor,)):
+            return
+        pump.publish()
+        pump.check()
+        # A slow snapshot costs pages, never a growing lag.
+        count = max(count + 1, int((time.monotonic() - start_s) / options.interval_s) + 1)
+
+
+def landing_page(version: str) -> str:
+    """Return what a person sees who looks at the address."""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>zpobs exporter</title></head>
+<body>
+<h1>zpobs exporter</h1>
+<p>zpobs {html.escape(version)}: the zsmalloc pools of this host.</p>
+<ul>
+<li><a href="/metrics">Metrics</a></li>
+<li><a href="/healthz">Health</a></li>
+</ul>
+</body>
+</html>
+"""

@@ -1,0 +1,1 @@
+"""What ``zpobs exporter`` serves: metrics, made of snapshots."""
