@@ -195,6 +195,8 @@ EFFECTS: dict[Action, Effect] = {
     Action.SLOWER: Effect(told("every 60 s"), undo=("-",)),
     Action.FASTER: Effect(told("every 10 s"), undo=("+",)),
     Action.EVENTS: Effect(told("no probes are attached"), undo=("e",)),
+    Action.COMPACTION: Effect(told("now would free"), undo=("m",)),
+    Action.PAGEBLOCKS: Effect(told("blocks of 512"), undo=("b",)),
     Action.COPY_JSON: Effect(told(".json")),
     Action.COPY_CSV: Effect(told(".csv")),
     Action.HELP: Effect(told("KEYS"), undo=("Escape",)),
