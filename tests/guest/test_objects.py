@@ -258,7 +258,11 @@ def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap)
     pool = pool_named(frame, pool["name"])
     told = pool["objects_told"]
     assert told["live"] == figures.stored
-    assert {each["cgroup"] for each in told["pins"]["listed"]} == {"/second"}
+    left = {each["cgroup"] for each in told["pins"]["listed"]}
+    # Where freed slots are kept to be given back many at a time, so are their objects.
+    if " free_swap_slot\n" in Path("/proc/kallsyms").read_text():
+        left.discard("/first")
+    assert left == {"/second"}
     pressed[1].end()
 
 
