@@ -22,9 +22,9 @@ Times are seconds since 1970. Where a set has parts there is no sum of them besi
 **known** says what it takes for a value to be there at all; where it is not, the metric is
 left out. *probes*: attached ones (counters that a missing hook counts are left out);
 *zram*: a device, and for what was asked for one at rest; *zswap*: the kernel has it;
-*scans*: a scan was made; *bpf-stats*: `--bpf-stats`, or the sysctl
-kernel.bpf_stats_enabled; *verify*: unless `--verify 0`. The state of a pool whose status is
-unknown is left out; one that is bounded is served, and `zpobs_pool_status` says so.
+*scans*: a scan was made; *latency*: `--latency` and probes; *bpf-stats*: `--bpf-stats`,
+or the sysctl kernel.bpf_stats_enabled; *verify*: unless `--verify 0`. The state of a pool
+whose status is unknown is left out; one that is bounded is served, and `zpobs_pool_status` says so.
 
 **series** is the most that there can be, of each pool where a label is `pool`. Without
 `--per-class` a pool has at most {POOL_SERIES_MAX} series in all.

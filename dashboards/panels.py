@@ -35,9 +35,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel; widths are of 24 columns. ``unit`` empty: that of the metrics, as told by them.
+    """One panel; widths are of 24 columns. ``unit`` empty: that of the first metric.
 
-    ``needs`` names what must be there for it to show anything, beside what its metrics need.
+    ``steps`` are the values from which on a colour is shown.
     """
 
     kind: Kind

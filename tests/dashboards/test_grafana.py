@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from dashboards.boards import BOARDS, DEVELOPER, ON_CALL
+from dashboards.boards import BOARDS
+from dashboards.developer import DEVELOPER
 from dashboards.grafana import COLUMNS, dashboard_json
+from dashboards.on_call import ON_CALL
 from dashboards.panels import Dashboard, Panel, metric_names
 from zpobs.views.metrics.definitions import METRICS
 
@@ -30,7 +32,7 @@ UNSHOWN = {
     "zpobs_host_memory_bytes",
     "zpobs_host_swap_bytes",
     "zpobs_kernel_info",
-    "zpobs_pool_fullness_seconds_total",
+    "zpobs_pool_compaction_runs_total",
     "zpobs_pool_info",
     "zpobs_pool_requested_bytes",
     "zpobs_pool_rounding_bytes",

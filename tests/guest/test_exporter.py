@@ -23,7 +23,15 @@ def lives_close(own: dict[str, float]) -> bool:
 
 def test_counters_are_the_operations_that_were_done(loader: str, attach_form: str) -> None:
     """Objects are what was allocated less what was freed; a reset makes nothing go back."""
-    options = ["--loader", loader, "--attach", attach_form, "--per-class", "--bpf-stats"]
+    options = [
+        "--loader",
+        loader,
+        "--attach",
+        attach_form,
+        "--per-class",
+        "--bpf-stats",
+        "--latency",
+    ]
     with Exporter(*options, interval_s=1.0) as exporter:
         attached = "zpobs_probe_attached", frozenset({("function", "obj_malloc")})
         exporter.until(lambda found: found.get(attached) == 1)

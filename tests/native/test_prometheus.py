@@ -18,7 +18,7 @@ import yaml
 
 from dashboards.boards import BOARDS
 from dashboards.panels import SERIES_MAX, Panel, metric_names
-from tests.factories import COUNTERS, make_life
+from tests.factories import COUNTERS, make_latency, make_life
 from tests.native.device import NativeDevice
 from tests.native.exporter import Exporter
 from tests.native.prometheus import Prometheus
@@ -43,7 +43,8 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 REAL, INVENTED = "zpobs", "invented"
 # With these there are real figures for all but what needs probes.
 REAL_OPTIONS = ("--per-class-fullness", "--bpf-stats", "--verify", "1")
-NEEDS_PROBES = {metric.name for metric in METRICS if metric.needs == "probes"}
+WITH_PROBES = {"probes", "latency"}
+NEEDS_PROBES = {metric.name for metric in METRICS if metric.needs in WITH_PROBES}
 # Pages are served for three of these, on a busy machine too.
 INTERVAL_S = 5.0
 # What a rule or panel is asked over, in the place of Grafana's variables.
@@ -57,11 +58,13 @@ PANELS_WITH_PROBES = {
     "Births and deaths of zspages",
     "Compactions, and objects that they moved",
     "Failures by error",
+    "How long calls take",
     "How long zspages live",
     "Memory freed for each object moved",
     "Migrations that fail",
     "Observations lost and runs skipped",
     "Pages migrated, and failures",
+    "Time in compaction, by what began it",
 }
 RULES_WITH_PROBES = {
     "ZpobsAllocationFailures",
@@ -97,9 +100,14 @@ class Invented:
 
     def _step(self, step: int) -> None:
         counted = dict.fromkeys(COUNTERS.__slots__, step * 10)
-        life = make_life()
+        life, latency = make_life(), make_latency()
+        kinds = {
+            name: replace(each, buckets=each.buckets * step, sum_ns=each.sum_ns * step)
+            for name, each in latency.kinds.items()
+        }
         pool = full_pool(
             counters=replace(COUNTERS, **counted),
+            latency=replace(latency, kinds=kinds),
             life=replace(life, lifetimes=life.lifetimes * step, births=life.births * step),
         )
         lost = {name: count * step for name, count in FOOTING.lost.items()}
@@ -198,7 +206,7 @@ def filled(expr: str, job: str) -> str:
 
 def test_what_needs_probes_is_listed() -> None:
     """Nothing but that is left to invented figures."""
-    panels = {panel.title for _, panel in PANELS if "probes" in panel.needs}
+    panels = {panel.title for _, panel in PANELS if panel.needs & WITH_PROBES}
     assert panels == PANELS_WITH_PROBES
     rules = {
         rule.get("alert") or rule["record"]

@@ -90,6 +90,10 @@ _PerClassFullnessOption = Annotated[
 _LifeOption = Annotated[
     bool, typer.Option("--life/--no-life", help="Births, ages and deaths of zspages.")
 ]
+_LatencyOption = Annotated[
+    bool,
+    typer.Option("--latency", help="How long allocations, frees and migrations take."),
+]
 _BpfStatsOption = Annotated[
     bool,
     typer.Option(
@@ -122,6 +126,7 @@ def exporter(
     per_class: _PerClassOption = False,
     per_class_fullness: _PerClassFullnessOption = False,
     life: _LifeOption = True,
+    latency: _LatencyOption = False,
     verify: _VerifyOption = 300.0,
     bpf_stats: _BpfStatsOption = False,
     pool: PoolOption = None,
@@ -154,6 +159,7 @@ def exporter(
         scan=scan,
         rescan_s=rescan,
         life=life,
+        latency=latency,
         timed=bpf_stats,
     )
     options = ExporterOptions(

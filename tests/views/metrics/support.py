@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.factories import TIME_NS, make_health, make_life, make_pool, make_snapshot
+from tests.factories import (
+    TIME_NS,
+    make_health,
+    make_latency,
+    make_life,
+    make_pool,
+    make_runs,
+    make_snapshot,
+)
 from zpobs.footing import Footing, MachineFigures, Owned, Program, ZramFigures, ZswapFigures
 from zpobs.migration import PoolMigration
 from zpobs.snapshot import OwnerFigures, PoolView
@@ -57,6 +65,8 @@ def full_pool(pool_id: int = 1, name: str = "zram0", **changed: Any) -> PoolView
         "pages_compacted": 2,
         "migration": PoolMigration("exact", {-11: 3, -22: 1, -5: 1}, (), 0),
         "life": make_life(),
+        "latency": make_latency(),
+        "runs": make_runs(),
         "owner_figures": OwnerFigures(REQUESTED, made.objects, steady=True),
     }
     return make_pool(pool_id, name, **(values | changed))

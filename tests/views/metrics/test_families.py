@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.factories import COUNTERS, UNCOUNTED, make_health, make_life, make_pool, make_snapshot
+from tests.factories import (
+    COUNTERS,
+    UNCOUNTED,
+    make_health,
+    make_latency,
+    make_life,
+    make_pool,
+    make_runs,
+    make_snapshot,
+)
 from tests.views.metrics.support import (
     FOOTING,
     REQUESTED,
@@ -104,12 +113,19 @@ def test_a_bounded_pool_says_so() -> None:
 
 def test_what_nothing_counts_is_left_out() -> None:
     """Without probes no counter of theirs is there, not even as 0."""
-    pool = full_pool(counters=UNCOUNTED, life=make_life(status="unknown"), migration=None)
+    pool = full_pool(
+        counters=UNCOUNTED,
+        life=make_life(status="unknown"),
+        latency=make_latency(status="unknown"),
+        runs=replace(make_runs(), status="unknown"),
+        migration=None,
+    )
     footing = replace(FOOTING, lost={}, programs=())
     snapshot = make_snapshot(pool, footing=footing, health=make_health(hooks=0))
     found = families_of(Moment(snapshot))
     served = {family.metric.name for family in found}
-    assert not served & {each.name for each in METRICS if each.needs in ("probes", "bpf-stats")}
+    unseen = ("probes", "latency", "bpf-stats")
+    assert not served & {each.name for each in METRICS if each.needs in unseen}
     assert {"zpobs_pool_bytes", "zpobs_scans_total", "zpobs_probe_attached"} <= served
 
 
@@ -148,6 +164,31 @@ def test_lifetimes_are_a_distribution_of_all_known_ones() -> None:
     assert sum(value.counts.values()) + value.above == 3
     assert value.counts[(1 << 20) / 1e9] == 3
     assert value.total == pytest.approx(0.0027)
+
+
+def test_latencies_are_of_calls_that_did_not_fail() -> None:
+    """Every class's, by call; what is longer than all bounds is above them."""
+    found = values_of(families_of(make_moment(full_pool())), "zpobs_pool_call_seconds")
+    assert {call for _, call in found} == {"alloc", "free", "migration"}
+    value = found["zram0", "alloc"]
+    assert isinstance(value, Distribution)
+    assert list(value.counts.values()) == [0, 95, 400, 0, 0, 1]
+    assert value.above == 2
+    kinds = make_latency().kinds
+    assert value.total == pytest.approx(kinds["alloc"].sum_ns.sum() / 1e9)
+
+
+def test_runs_are_told_by_what_began_them() -> None:
+    """All triggers from the start; as many runs as there were."""
+    found = families_of(make_moment(full_pool()))
+    runs = values_of(found, "zpobs_pool_compaction_runs_total")
+    assert {trigger for _, trigger in runs} == {"sysfs", "shrinker", "other", "unknown"}
+    told = make_runs().by_trigger
+    assert runs["zram0", "other"] == 0
+    assert sum(runs.values()) == sum(each.runs for each in told.values()) > 0  # type: ignore[arg-type]
+    seconds = values_of(found, "zpobs_pool_compaction_run_seconds_total")
+    total_ns = sum(each.duration_ns for each in told.values())
+    assert sum(seconds.values()) == pytest.approx(total_ns / 1e9)  # type: ignore[arg-type]
 
 
 def test_ages_leave_none_out() -> None:

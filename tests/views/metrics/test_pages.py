@@ -47,10 +47,11 @@ def test_a_parser_reads_what_was_written(families: list[Family], form: Form) -> 
         for family in PARSE[form](text)
         for sample in family.samples
     }
-    buckets = {key for key in found if key[0].startswith("zpobs_pool_zspage_lifetime_seconds")}
+    histograms = tuple(each.metric.name for each in families if each.metric.kind == "histogram")
+    buckets = {key for key in found if key[0].startswith(histograms)}
     assert {key: value for key, value in found.items() if key not in buckets} == expected(families)
-    (bound,) = [key for key in buckets if ("le", "+Inf") in key[1] and ("pool", "zram0") in key[1]]
-    assert found[bound] == 3
+    name = "zpobs_pool_zspage_lifetime_seconds_bucket"
+    assert found[name, frozenset({("le", "+Inf"), ("pool", "zram0")})] == 3
 
 
 def test_types_are_told(families: list[Family]) -> None:

@@ -13,7 +13,7 @@ Kind = Literal["gauge", "counter", "info", "histogram"]
 # Which series there are: always, with --per-class, with --per-class-fullness.
 Tier = Literal["default", "class", "fullness"]
 # What must be there for a value to be known.
-Needs = Literal["", "probes", "zram", "zswap", "scans", "bpf-stats", "verify"]
+Needs = Literal["", "probes", "zram", "zswap", "scans", "latency", "bpf-stats", "verify"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import numpy as np
-
 from zpobs.life import PoolLife
 from zpobs.migration import error_name
 from zpobs.snapshot import PoolView
@@ -151,12 +149,6 @@ def _lifetimes(life: PoolLife, _: Moment) -> Iterator[Value]:
         begin = end + 1
     above = int(life.lifetimes[begin:].sum())
     yield (), Distribution(counts, above, int(life.lifetime_ns.sum()) / 1e9)
-
-
-def _group_seconds(life: PoolLife, moment: Moment) -> Iterator[Value]:
-    names = fullness_names(moment.snapshot.kernel.fullness_groups)
-    for name, time_ns in zip(names, np.asarray(life.group_ns).sum(axis=0).tolist(), strict=True):
-        yield (name,), time_ns / 1e9
 
 
 def _mm_stat(column: str, unit: str) -> Callable[[PoolView, Moment], Iterator[Value]]:
@@ -422,16 +414,6 @@ _LIVES: tuple[Metric, ...] = (
         of_pool=_life(_lifetimes),
         needs="probes",
         series=len(LIFETIME_BUCKETS) + 3,
-    ),
-    Metric(
-        "zpobs_pool_fullness_seconds_total",
-        "counter",
-        "Time of all zspages together in each fullness group",
-        "pool.life.group_ns",
-        ("fullness",),
-        of_pool=_life(_group_seconds),
-        needs="probes",
-        series=12,
     ),
 )
 
