@@ -104,6 +104,14 @@ def test_a_run_is_told_class_by_class() -> None:
     }
 
 
+def test_how_long_a_class_took_is_not_always_known() -> None:
+    """Where its beginning or end was not seen the record has no time for the former."""
+    begin, of_class, end = run(1000, [(7, 5, 2)])
+    told = told_of([begin, (*of_class[:5], 0, of_class[6]), end], (1, 5, 2))
+    assert told.recent[0].classes[0].duration_ns is None
+    assert told.status == "exact"
+
+
 def test_what_began_a_run() -> None:
     """The shrinker tells of itself; else it is the file of zram, or nobody that is known."""
     records = run(1000, [(7, 1, 1)]) + run(2000, [(7, 2, 1)], wire.TRIGGER_SHRINKER)
