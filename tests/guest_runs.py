@@ -30,39 +30,37 @@ WAYS = "features or two_devices or reset or huge or attached_late or probes_alon
 AROUND = ("features", "exact", "scan", "verify")
 # The longest first: what ends last should be short.
 RUNS: Mapping[str, Run] = {
+    "views, owners and objects, on 7.3": Run(
+        "7.3",
+        "core",
+        "auto",
+        files("doctor", "loaders", "top", "zswap", "zswap_pressure", "objects", "exporter"),
+    ),
     "state and movement, on 7.3": Run(
         "7.3",
         "core",
         "auto",
         files(
-            "features",
-            "exact",
-            "scan",
-            "verify",
-            "frames",
-            "trace",
-            "compaction",
-            "latency",
-            "life",
+            *("features", "exact", "scan", "verify", "frames", "trace"),
+            *("compaction", "pageblocks", "latency", "life"),
         ),
     ),
-    "views, loaders and zswap, on 7.3": Run(
-        "7.3", "core", "auto", files("doctor", "loaders", "top", "zswap", "zswap_pressure")
-    ),
     "another descriptor, on 6.12": Run(
-        "6.12", "core", "auto", some(f"{WAYS} or forecast", *AROUND, "compaction")
-    ),
-    "zsmalloc as a module, on 6.1": Run(
-        "6.1",
+        "6.12",
         "core",
         "auto",
-        some(f"{WAYS} or frames", *AROUND, "frames"),
+        some(f"{WAYS} or forecast or fail", *AROUND, "compaction", "failures"),
+    ),
+    "zsmalloc as a module, on 6.1": Run(
+        "6.1", "core", "auto", some(f"{WAYS} or frames", *AROUND, "frames")
     ),
     "traps, on 7.3": Run("7.3", "core", "fentry", files("traps")),
     # Those that the path of zspage death matters to.
     "traps, on 6.18": Run("6.18", "core", "fentry", some("die or missed or shrinker", "traps")),
     "bcc, on 7.3": Run("7.3", "bcc", "auto", some("two_devices or huge", "exact")),
-    "kprobes, on 7.3": Run("7.3", "core", "kprobe", some("two_devices or huge", "exact")),
+    "kprobes, on 7.3": Run(
+        "7.3", "core", "kprobe", some("two_devices or every_call", "exact", "latency")
+    ),
     "locked down, on 7.3": Run("7.3", "core", "auto", files("lockdown")),
 }
 

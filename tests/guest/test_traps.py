@@ -7,6 +7,7 @@ nothing happened. docs/traps.md lists them all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -148,7 +149,7 @@ class Turns:
         """Free them while a page is held up on its way; ``again``: fill before it goes on."""
         victim = self._random.choice([chain[0] for chain in self._chains() if len(chain) == 1])
         with self._traps.held_up(where) as await_it:
-            mover = threading.Thread(target=self._elsewhere, args=(victim,))
+            mover = threading.Thread(target=elsewhere, args=(victim,))
             mover.start()
             await_it()
             self._discard(0)
@@ -181,11 +182,12 @@ class Turns:
         self._discard(len(self._buffer))
         os.close(self._fd)
 
-    @staticmethod
-    def _elsewhere(pfn: int) -> None:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        os.sched_setaffinity(0, {0})
-        move_away(pfn)
+
+def elsewhere(pfn: int) -> None:
+    """Have what a page frame holds moved, by this thread on a CPU of its own."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.sched_setaffinity(0, {0})
+    move_away(pfn)
 
 
 def move_away(pfn: int) -> None:
@@ -440,3 +442,48 @@ def test_skipped_runs_that_nobody_counts(
         (pool,) = [each for each in shot.pools if each.name == device.name]
         assert pool.status == "exact"
         assert wrong(session, witness, device, made) != []
+
+
+@pytest.mark.needs("readers may sleep")
+def test_a_zspage_that_is_being_read_refuses(
+    trap_witness: TrapWitness, device: ZramDevice, witness: Witness
+) -> None:
+    """Migrations that fail are counted with their error, and the zspage that refused is named."""
+    with watching("fentry") as session:
+        device.set_up("64M")
+        disk = os.open(f"/dev/{device.name}", os.O_RDWR | os.O_DIRECT)
+        with mmap.mmap(-1, mmap.PAGESIZE) as page:
+            page[:] = os.urandom(mmap.PAGESIZE)
+            os.pwritev(disk, [page], 0)
+            (zspage,) = witness.walk(witness.zram_pool(device.name)).zspages
+
+            def refuse() -> None:
+                os.sched_setaffinity(0, {1})
+                end_s = time.monotonic() + PROVOKE_S
+                # The migration is held up first, as both need what every CPU must do for it, and
+                # is let go while the reader is still held.
+                while not trap_witness.refused()[0] and time.monotonic() < end_s:
+                    (now,) = witness.walk(witness.zram_pool(device.name)).zspages
+                    with trap_witness.held_up(Hold.ISOLATED | Hold.READING) as await_it:
+                        mover = threading.Thread(target=elsewhere, args=(now.pfns[0],))
+                        mover.start()
+                        if await_it():
+                            time.sleep(0.3)
+                            os.preadv(disk, [page], 0)
+                        mover.join()
+
+            meanwhile(session, refuse)
+        os.close(disk)
+        refused, error = trap_witness.refused()
+        frame = session.snapshot(zspages=True).to_json()
+        pool = pool_named(frame, device.name)
+        assert refused > 0
+        assert pool["counters"]["migration_failures"] == refused
+        migration = pool["migration"]
+        assert (migration["status"], migration["errors"]) == (
+            "exact",
+            {errno.errorcode[-error]: refused},
+        )
+        (one,) = migration["refusing"]
+        assert (one["zspage"], one["times"]) == (f"{zspage.address:#x}", refused)
+        assert migration["forgotten"] == 0

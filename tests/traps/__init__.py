@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntFlag
 from pathlib import Path
 
 from tests.loaders.objects import program_names
@@ -40,12 +40,13 @@ TRAPS = (
 )
 
 
-class Hold(IntEnum):
+class Hold(IntFlag):
     """Where the witness holds a migration up; twin of enum hold in witness.bpf.c."""
 
     NOWHERE = 0
     ISOLATED = 1
     LOCKED = 2
+    READING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +160,18 @@ class TrapWitness(Closing):
         counts = self._counts()
         return {name: counts[number] for number, name in enumerate(TRAPS)}
 
+    def refused(self) -> tuple[int, int]:
+        """Return how many migrations failed, and the last error, a negative errno value."""
+        counts = self._counts()
+        word = counts[len(TRAPS) + 3]
+        return counts[len(TRAPS) + 2], word - (1 << 64) if word >> 63 else word
+
     @contextlib.contextmanager
     def held_up(self, where: Hold) -> Iterator[Callable[[], bool]]:
         """Hold the next migrations up there, for a second at most, until the block is left.
 
-        Yield what waits until one is, and tells whether one was.
+        ``Hold.READING`` holds whoever reads an object. Yield what waits until one is, and
+        tells whether one was.
         """
         before = self._count(len(TRAPS))
 

@@ -28,14 +28,21 @@ enum trap {
 	/* No traps: how often a migration was held up, and where to do it. */
 	HELD_UP,
 	HOLD,
+	/* Nor are migrations that failed, the last such result, and allocations that failed. */
+	REFUSED,
+	REFUSED_RESULT,
 	COUNTS,
 };
 
-/* Where to hold a migration up: its page is isolated and not locked yet, or locked. */
+/*
+ * Where to hold a migration up: its page is isolated and not locked yet, or locked. Or where to
+ * hold a reader of an object, so that its zspage refuses. Several by their sum.
+ */
 enum hold {
-	NOWHERE,
-	ISOLATED,
-	LOCKED,
+	NOWHERE = 0,
+	ISOLATED = 1,
+	LOCKED = 2,
+	READING = 4,
 };
 
 /* For so long at most: whoever waits for it may wait for this CPU. */
@@ -276,19 +283,26 @@ static __always_inline u64 where_to_hold(void)
 	return where ? *(volatile u64 *)where : NOWHERE;
 }
 
-static long dawdle(u32 turn, void *until)
+struct dawdling {
+	u64 where;
+	u64 until_ns;
+};
+
+static long dawdle(u32 turn, void *context)
 {
-	return where_to_hold() == NOWHERE || bpf_ktime_get_ns() >= *(u64 *)until;
+	struct dawdling *dawdling = context;
+
+	return !(where_to_hold() & dawdling->where) || bpf_ktime_get_ns() >= dawdling->until_ns;
 }
 
 static __always_inline void hold(u64 where)
 {
-	u64 until = bpf_ktime_get_ns() + HOLD_NS;
+	struct dawdling dawdling = {where, bpf_ktime_get_ns() + HOLD_NS};
 
-	if (where_to_hold() != where)
+	if (!(where_to_hold() & where))
 		return;
 	meet(HELD_UP);
-	bpf_loop(1 << 23, dawdle, &until, 0);
+	bpf_loop(1 << 23, dawdle, &dawdling, 0);
 }
 
 /* What is to be moved is isolated, by soft_offline_page() too, and locked from here on. */
@@ -308,9 +322,25 @@ int entry_zs_page_migrate(void *ctx)
 	return 0;
 }
 
+/* The object is still being read: its zspage has a reader. */
+SEC("fentry/zs_obj_read_end")
+int entry_zs_obj_read_end(void *ctx)
+{
+	hold(READING);
+	return 0;
+}
+
 SEC("fexit/zs_page_migrate")
 int return_zs_page_migrate(void *ctx)
 {
+	s64 error = (s32)result(ctx);
+	u32 at = REFUSED_RESULT;
+	u64 word = error;
+
+	if (error) {
+		meet(REFUSED);
+		bpf_map_update_elem(&met, &at, &word, BPF_ANY);
+	}
 	if ((s32)result(ctx) == 0 && zs_read(zpdesc_zspage, argument(ctx, 0)))
 		meet(MOVED);
 	return 0;
