@@ -64,6 +64,7 @@ bench: setup ## Speed of start, scan, ring, model and view, each beside what it 
 	$(PYTHON) -m bench.scan
 	$(PYTHON) -m bench.consume
 	$(PYTHON) -m bench.view
+	$(PYTHON) -m bench.probes
 	$(PYTHON) -m bench.exporter
 
 .PHONY: man

@@ -29,6 +29,7 @@ from tests.object_values import make_objects
 from tests.scan_records import FLAGS, addresses, healthy
 from tests.views.test_scan import dumped_pool
 from zpobs.descriptors import Look, descriptor_dump
+from zpobs.migration import PoolMigration, Refusal
 from zpobs.rates import rates
 from zpobs.runs import PoolRuns
 from zpobs.snapshot import (
@@ -147,12 +148,29 @@ def some_events() -> tuple[Event, ...]:
     )
 
 
+REFUSED = PoolMigration(
+    "exact",
+    {-16: 4, -11: 1},
+    (
+        Refusal(0xFFFF888001000038, BUSY_CLASS, 3, -16, TIME_NS - 4_000_000_000),
+        Refusal(0xFFFF888001000070, 254, 1, -11, TIME_NS - 9_000_000_000),
+    ),
+    1,
+)
+
+
 def measured() -> Scene:
     """The busy pools with the lives of their zspages and how long calls take, the second idle."""
     scene = busy()
     first, second = scene.snapshot.pools
     pools = (
-        replace(first, life=make_life(), latency=make_latency(), objects_told=make_objects()),
+        replace(
+            first,
+            life=make_life(),
+            latency=make_latency(),
+            objects_told=make_objects(),
+            migration=REFUSED,
+        ),
         replace(
             second,
             life=make_life(births=ints([0, 1])),

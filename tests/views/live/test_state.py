@@ -107,6 +107,7 @@ DONE: dict[Action, Check] = {
     Action.SLOWER: becomes("interval_s", 5),
     Action.FASTER: becomes("interval_s", 1),
     Action.EVENTS: becomes("screen", Screen.EVENTS),
+    Action.MIGRATION: becomes("screen", Screen.MIGRATION),
     Action.LATENCY: becomes("screen", Screen.LATENCY),
     Action.LIFE: becomes("screen", Screen.LIFE),
     Action.COMPACTION: becomes("screen", Screen.COMPACTION),

@@ -27,6 +27,7 @@ class Action(StrEnum):
     SLOWER = "slower"
     FASTER = "faster"
     EVENTS = "events"
+    MIGRATION = "migration"
     LATENCY = "latency"
     LIFE = "life"
     COMPACTION = "compaction"
@@ -96,6 +97,7 @@ KEYS: tuple[Key, ...] = (
     Key(Action.SLOWER, ("plus", "equals_sign"), "longer interval between frames"),
     Key(Action.FASTER, ("minus",), "shorter interval between frames"),
     Key(Action.EVENTS, ("e",), "events, and back", "events", 6),
+    Key(Action.MIGRATION, ("v",), "zspages that refuse migration, and back", "migration", 14),
     Key(Action.LATENCY, ("l",), "how long calls take (--latency), and back", "latency", 10),
     Key(Action.LIFE, ("z",), "the lives of zspages (--life), and back", "life", 11),
     Key(

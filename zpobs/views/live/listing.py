@@ -13,6 +13,7 @@ from zpobs.views.live.descriptors import descriptors_table
 from zpobs.views.live.events import events_table
 from zpobs.views.live.latency import latency_table
 from zpobs.views.live.life import life_table
+from zpobs.views.live.migration import migration_table
 from zpobs.views.live.objects import objects_table, pins_table
 from zpobs.views.live.pageblocks import pageblocks_table
 from zpobs.views.live.pools import pools_table
@@ -83,6 +84,7 @@ _TABLES: Mapping[Screen, Callable[[Scene, ViewState], Table]] = {
     Screen.ZSPAGES: zspages_table,
     Screen.DESCRIPTORS: descriptors_table,
     Screen.EVENTS: events_table,
+    Screen.MIGRATION: migration_table,
     Screen.LATENCY: latency_table,
     Screen.LIFE: life_table,
     Screen.COMPACTION: compaction_table,

@@ -19,6 +19,7 @@ _NOUNS = {
     Screen.ZSPAGES: "zspage",
     Screen.DESCRIPTORS: "descriptor",
     Screen.EVENTS: "event",
+    Screen.MIGRATION: "zspage",
     Screen.LATENCY: "kind of call",
     Screen.LIFE: "row",
     Screen.COMPACTION: "size class",

@@ -390,6 +390,7 @@ _CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
     Action.SLOWER: _slower,
     Action.FASTER: _faster,
     Action.EVENTS: _laid_over(Screen.EVENTS),
+    Action.MIGRATION: _laid_over(Screen.MIGRATION),
     Action.LATENCY: _laid_over(Screen.LATENCY),
     Action.LIFE: _laid_over(Screen.LIFE),
     Action.COMPACTION: _over_a_pool(Screen.COMPACTION),

@@ -21,6 +21,7 @@ class Screen(StrEnum):
     ZSPAGES = "zspages"
     DESCRIPTORS = "descriptors"
     EVENTS = "events"
+    MIGRATION = "migration"
     LATENCY = "latency"
     LIFE = "life"
     COMPACTION = "compaction"
