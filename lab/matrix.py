@@ -46,7 +46,8 @@ _TIMEOUT_S = 5400
 # What a result is a result of.
 _SOURCES = (
     *("bpf", "lab", "pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/guest"),
-    *("tests/loaders/objects.py", "tests/terminal.py", "tests/traps", "tests/true_allocator.py"),
+    *("tests/guest_runs.py", "tests/loaders/objects.py", "tests/native/exporter.py"),
+    *("tests/terminal.py", "tests/traps", "tests/true_allocator.py"),
     "zpobs",
 )
 
