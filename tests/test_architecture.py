@@ -137,7 +137,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.sources.objects",
     },
     "zpobs.coverage": {"zpobs.host", "zpobs.kernel.plan", "zpobs.loaders", "zpobs.model.inputs"},
-    "zpobs.extras": {
+    "zpobs.latency_probes": {
         "zpobs.addons",
         "zpobs.errors",
         "zpobs.kernel",
@@ -146,6 +146,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.snapshot",
         "zpobs.sources",
         "zpobs.wire",
+    },
+    "zpobs.extras": {
+        "zpobs.kernel.plan",
+        "zpobs.latency_probes",
+        "zpobs.loaders",
+        "zpobs.model.objects",
+        "zpobs.object_probes",
+        "zpobs.snapshot",
         "zpobs.wishes",
     },
     "zpobs.session": {
@@ -161,7 +169,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.kernel",
         "zpobs.loaders",
         "zpobs.model",
-        "zpobs.object_probes",
         "zpobs.scans",
         "zpobs.snapshot",
         "zpobs.sources",

@@ -9,6 +9,7 @@ import pytest
 
 from tests.factories import make_snapshot
 from zpobs.bpf_files import bpf_object, bpf_text
+from zpobs.extras import Extras
 from zpobs.kernel.facts import probe_kernel
 from zpobs.kernel.hooks import OBJECT_HOOKS, Hook
 from zpobs.kernel.plan import ProbePlan, make_plan
@@ -18,6 +19,7 @@ from zpobs.object_probes import ObjectProbes
 from zpobs.objects import Sampling
 from zpobs.sources import objects as source
 from zpobs.sources.objects import ObjectSource
+from zpobs.wishes import Wishes
 
 SAMPLING = Sampling.seeded(4, 9)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -68,11 +70,12 @@ def test_maps_are_read_whole_and_nothing_is_lost_at_first(plan: ProbePlan) -> No
 
 
 def test_without_a_wish_there_is_nothing() -> None:
-    probes = ObjectProbes(None)
-    probes.refuse("none may")
-    probes.read()
-    assert probes.ledger is None
-    assert probes.added_to(make_snapshot()) == make_snapshot()
+    extras = Extras(Wishes())
+    extras.refuse("none may")
+    extras.read()
+    snapshot = make_snapshot()
+    assert extras.added_to(snapshot) is snapshot
+    assert extras.ledger is None
 
 
 def test_a_refusal_is_told() -> None:

@@ -30,10 +30,10 @@ _NEEDED = (
 
 
 class ObjectProbes:
-    """The ledger of told objects and what fills it; with no sampling, nothing at all."""
+    """The ledger of told objects and what fills it."""
 
-    def __init__(self, sampling: Sampling | None) -> None:
-        self.ledger = ObjectLedger(sampling) if sampling else None
+    def __init__(self, sampling: Sampling) -> None:
+        self.ledger = ObjectLedger(sampling)
         self._attached: AttachedAddOn | None = None
         self._source: ObjectSource | None = None
         self._hooks: tuple[Hook, ...] = ()
@@ -42,8 +42,6 @@ class ObjectProbes:
 
     def attach(self, plan: ProbePlan, probes: Attached) -> None:
         """Attach beside attached probes."""
-        if self.ledger is None:
-            return
         wanted = [hook for hook in OBJECT_HOOKS if hook.function in plan.functions]
         if not plan.births_on_insert:
             wanted = [hook for hook in wanted if hook.function != "insert_zspage"]
@@ -74,13 +72,10 @@ class ObjectProbes:
 
     def refuse(self, reason: str) -> None:
         """Note that no probe is attached, for a reason."""
-        if self.ledger:
-            self.ledger.begin(0, f"no probe tells of objects: {reason}")
+        self.ledger.begin(0, f"no probe tells of objects: {reason}")
 
     def read(self) -> None:
         """Read what was lost, so that the model knows before it says what it has."""
-        if self.ledger is None:
-            return
         maps: tuple[MapFill, ...] = ()
         if self._source:
             reading = self._source.read()

@@ -38,7 +38,6 @@ from zpobs.kernel.plan import ProbePlan, make_plan
 from zpobs.loaders import Attached, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
 from zpobs.model.shadow import ShadowModel
-from zpobs.object_probes import ObjectProbes
 from zpobs.scans import Found, ScanResult, find_pools, open_scanner, walk_pools
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
@@ -91,9 +90,8 @@ class Session:
         self._ring: RingConsumer | None = None
         self._extras = Extras(wishes)
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
-        self._objects = ObjectProbes(wishes.objects)
         self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
-        self._model.objects = self._objects.ledger
+        self._model.objects = self._extras.ledger
         self._upkeep = Upkeep(plan, timed=wishes.timed)
         self._upkeep.watch(scanner.program_fds if scanner else {})
         self._poll = select.epoll()
@@ -135,7 +133,6 @@ class Session:
                 raise self._nothing(error) from error
             self._model.cover(no_probes(self._plan, error.found))
             self._extras.refuse(error.found)
-            self._objects.refuse(error.found)
             self._scan_each = True
             return
         self._attached = attached
@@ -147,7 +144,6 @@ class Session:
         # By edge: the probes wake us when the ring fills, not whenever it holds something.
         self._poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
         self._extras.attach(self._plan, attached)
-        self._objects.attach(self._plan, attached)
         coverage = coverage_of(self._plan, attached)
         self._model.cover(coverage)
         self._scan_each = self.scans and bool(coverage.unseen)
@@ -209,7 +205,7 @@ class Session:
         # The reading last, so that whatever was lost so far is told.
         self._drain(_PATIENCE_S)
         self._read_counters()
-        self._objects.read()
+        self._extras.read()
         snapshot = self._model.snapshot(
             time_ns=now_ns + self._wall_offset_ns(),
             mono_ns=now_ns,
@@ -217,7 +213,6 @@ class Session:
             pool=pool,
         )
         snapshot = self._extras.added_to(snapshot)
-        snapshot = self._objects.added_to(snapshot)
         snapshot = self._surroundings.added_to(snapshot, owners, self._names)
         snapshot = replace(snapshot, footing=self._upkeep.footing())
         if self._ring and self._ring.held_back:
@@ -404,7 +399,6 @@ class Session:
         if self._ring:
             self._ring.close()
         self._extras.close()
-        self._objects.close()
         if self._attached:
             self._attached.close()
 
