@@ -30,12 +30,6 @@ WAYS = "features or two_devices or reset or huge or attached_late or probes_alon
 AROUND = ("features", "exact", "scan", "verify")
 # The longest first: what ends last should be short.
 RUNS: Mapping[str, Run] = {
-    "views, owners and objects, on 7.3": Run(
-        "7.3",
-        "core",
-        "auto",
-        files("doctor", "loaders", "top", "zswap", "zswap_pressure", "objects", "exporter"),
-    ),
     "state and movement, on 7.3": Run(
         "7.3",
         "core",
@@ -45,6 +39,11 @@ RUNS: Mapping[str, Run] = {
             *("compaction", "pageblocks", "latency", "life"),
         ),
     ),
+    "views and owners, on 7.3": Run(
+        "7.3", "core", "auto", files("loaders", "top", "zswap", "zswap_pressure", "exporter")
+    ),
+    # Of zswap's pool from its beginning.
+    "objects, on 7.3": Run("7.3", "core", "auto", files("objects")),
     "another descriptor, on 6.12": Run(
         "6.12",
         "core",

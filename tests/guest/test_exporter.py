@@ -31,6 +31,7 @@ def test_counters_are_the_operations_that_were_done(loader: str, attach_form: st
         "--per-class",
         "--bpf-stats",
         "--latency",
+        "--life",
     ]
     with Exporter(*options, interval_s=1.0) as exporter:
         attached = "zpobs_probe_attached", frozenset({("function", "obj_malloc")})

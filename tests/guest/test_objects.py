@@ -21,6 +21,8 @@ from lab.zswap import Zswap, ZswapPressure, zswap_at_rest
 from zpobs.objects import Sampling
 
 PAGE = 4096
+# Control groups of no other test.
+GROUPS = ("pinning-one", "pinning-other")
 PAGES = 60
 # _IO(0x12, 119), include/uapi/linux/fs.h
 BLKDISCARD = 0x1277
@@ -218,11 +220,11 @@ def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap)
         ZswapPressure(
             name, pages=3_000, operations=6_000, seed=seed, memory_high=6 << 20, verify=False
         )
-        for name, seed in (("first", 71), ("second", 72))
+        for name, seed in zip(GROUPS, (71, 72), strict=True)
     ]
     for each in pressed:
         each.rest()
-    ids = {f"/{name}": Path("/sys/fs/cgroup", name).stat().st_ino for name in ("first", "second")}
+    ids = {f"/{name}": Path("/sys/fs/cgroup", name).stat().st_ino for name in GROUPS}
     swaps = swap_types()
     frame, figures = zswap_at_rest(lambda: watching.frame_after(time.time_ns()))
     (pool,) = [each for each in frame["pools"] if each["owner"] == "zswap" and each["objects"]]
@@ -245,7 +247,8 @@ def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap)
     assert len(set(slots)) == len(slots)
     # What each process has in which slot, as its page table says.
     swapped = {f"/{each.name}": swap_slots(each.pid) for each in pressed}
-    others = {"/first": "/second", "/second": "/first"}
+    one, other = (f"/{name}" for name in GROUPS)
+    others = {one: other, other: one}
     own = 0
     for each, slot in zip(pins, slots, strict=True):
         assert slot not in swapped[others[each["cgroup"]]]
@@ -261,8 +264,8 @@ def test_pins_are_of_the_cgroup_whose_page_they_hold(watch: Watch, zswap: Zswap)
     left = {each["cgroup"] for each in told["pins"]["listed"]}
     # Where freed slots are kept to be given back many at a time, so are their objects.
     if " free_swap_slot\n" in Path("/proc/kallsyms").read_text():
-        left.discard("/first")
-    assert left == {"/second"}
+        left.discard(one)
+    assert left == {other}
     pressed[1].end()
 
 
