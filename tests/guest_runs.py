@@ -48,7 +48,7 @@ RUNS: Mapping[str, Run] = {
         "6.12",
         "core",
         "auto",
-        some(f"{WAYS} or forecast or fail", *AROUND, "compaction", "failures"),
+        some(f"{WAYS} or forecast", *AROUND, "compaction"),
     ),
     "zsmalloc as a module, on 6.1": Run(
         "6.1", "core", "auto", some(f"{WAYS} or frames", *AROUND, "frames")
