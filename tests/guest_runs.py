@@ -25,9 +25,9 @@ def some(expression: str, *names: str) -> tuple[str, ...]:
     return (*files(*names), "-k", expression)
 
 
-# Late and probes_alone are the ways by which a model comes to equal a pool.
-WAYS = "features or two_devices or reset or huge or attached_late or probes_alone or old_pool"
-AROUND = ("features", "exact", "scan", "verify")
+# The ways by which a model comes to equal a pool: by probes alone, or attached late.
+WAYS = "features or two_devices or attached_late"
+AROUND = ("features", "exact", "scan")
 # The longest first: what ends last should be short.
 RUNS: Mapping[str, Run] = {
     "state and movement, on 7.3": Run(
@@ -48,7 +48,7 @@ RUNS: Mapping[str, Run] = {
         "6.12",
         "core",
         "auto",
-        some(f"{WAYS} or forecast", *AROUND, "compaction"),
+        some(f"{WAYS} or old_pool or forecast", *AROUND, "verify", "compaction"),
     ),
     "zsmalloc as a module, on 6.1": Run(
         "6.1", "core", "auto", some(f"{WAYS} or frames", *AROUND, "frames")
@@ -56,7 +56,7 @@ RUNS: Mapping[str, Run] = {
     "traps, on 7.3": Run("7.3", "core", "fentry", files("traps")),
     # Those that the path of zspage death matters to.
     "traps, on 6.18": Run("6.18", "core", "fentry", some("die or missed or shrinker", "traps")),
-    "bcc, on 7.3": Run("7.3", "bcc", "auto", some("two_devices or huge", "exact")),
+    "bcc, on 7.3": Run("7.3", "bcc", "auto", some("two_devices", "exact")),
     "kprobes, on 7.3": Run(
         "7.3", "core", "kprobe", some("two_devices or every_call", "exact", "latency")
     ),
