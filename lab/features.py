@@ -15,7 +15,6 @@ from pathlib import Path
 
 from lab.archive import Kernel
 from lab.zswap import writes_back
-from zpobs.kernel.btf import Btf
 from zpobs.kernel.facts import probe_kernel
 from zpobs.kernel.hooks import all_hooks
 from zpobs.kernel.layout import stores_every_page
@@ -24,9 +23,7 @@ from zpobs.kernel.layout import stores_every_page
 LACKING_VARIABLE = "ZPOBS_LACKING"
 
 NO_HEADERS = "the archive has none for this kernel: nothing for bcc to compile with"
-_BTF = Path("/sys/kernel/btf")
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
-_ONE_TRY = "its one allocation waits for memory, and does not fail while there is any to be had"
 _READERS = "readers of objects hold a spinlock, for which migrations wait"
 _PAGES = "its descriptor is struct page: zpdesc came in 6.14"
 _TRYLOCK = "inlined; zspages die in __free_zspage()"
@@ -54,24 +51,16 @@ LACKING: Mapping[str, Mapping[str, str]] = {
     },
     **{
         series: {
-            "zram tries twice": _ONE_TRY,
             "hook trylock_zspage": _TRYLOCK,
             "hook insert_zspage": "inlined into putback_zspage(), which is hooked",
         }
         for series in ("6.16", "6.17", "6.18", "7.2")
     },
     "7.3": {
-        "zram tries twice": _ONE_TRY,
         "hook __free_zspage": _FREE_ZSPAGE,
         "hook insert_zspage": "inlined into putback_zspage(), which is hooked",
     },
 }
-
-
-def _zram_counts_stalls() -> bool:
-    """Tell whether zram counts allocations that failed at first (writestall, zram_drv.h)."""
-    btf = Btf.read(_BTF / "zram", base=Btf.read(_BTF / "vmlinux"))
-    return btf.place("zram_stats", "writestall") is not None
 
 
 def may_lack(kernel: Kernel) -> dict[str, str]:
@@ -103,8 +92,6 @@ def detect() -> dict[str, bool]:
         "zswap entries are objects": stores_every_page(facts.btf),
         # The reader's count came with that, and another way to take it (zs_obj_read_begin).
         "readers may sleep": facts.btf.has_struct("zspage_lock"),
-        # The first of two tries does not wait for memory, and its failures are counted.
-        "zram tries twice": _zram_counts_stalls(),
         # Debian's own setting.
         "perf events for root alone": _PARANOID.read_text() == "3\n",
     }
