@@ -38,6 +38,7 @@ class LatencyProbes:
         self._why_not = "no probe is attached yet"
         self._attached: AttachedAddOn | None = None
         self._source: LatencySource | None = None
+        self._reading: LatencyReading | None = None
         self._missed: tuple[str, ...] = tuple(hook.function for hook in LATENCY_HOOKS)
         self._kinds: tuple[str, ...] = ()
         self._since_mono_ns = 0
@@ -65,15 +66,15 @@ class LatencyProbes:
         self._why_not = f"no probe is attached: {reason}"
 
     def read(self) -> None:
-        """Nothing: what was measured is read when it is added."""
+        """Read what was measured."""
+        self._reading = self._source.read() if self._source else None
 
     def added_to(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot with what was measured, and how it goes."""
-        if self._source is None:
-            reading = None
+        reading = self._reading
+        if reading is None:
             view = AddOnView(_NAME, "unknown", (self._why_not,), 0, self._missed, ())
         else:
-            reading = self._source.read()
             view = self._view(reading)
         health = replace(snapshot.health, addons=(*snapshot.health.addons, view))
         since_ns = snapshot.time_ns - snapshot.mono_ns + self._since_mono_ns

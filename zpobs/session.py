@@ -205,7 +205,8 @@ class Session:
         # The reading last, so that whatever was lost so far is told.
         self._drain(_PATIENCE_S)
         self._read_counters()
-        self._extras.read()
+        with self._undisturbed():
+            self._extras.read()
         snapshot = self._model.snapshot(
             time_ns=now_ns + self._wall_offset_ns(),
             mono_ns=now_ns,
@@ -379,13 +380,17 @@ class Session:
             self.scan()
 
     def _read_counters(self) -> None:
-        form = self._attached.form if self._attached else None
-        with not_preempted() if form == "kprobe" else contextlib.nullcontext():
+        with self._undisturbed():
             reading = self._pools.read(time.monotonic_ns())
         self._loss = reading.loss
         self._upkeep.read(reading)
         self._names = tuple(pool.name for pool in reading.pools)
         self._model.apply_counters(reading)
+
+    def _undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """Return what maps are read within, so that no run of a probe is skipped for that."""
+        form = self._attached.form if self._attached else None
+        return not_preempted() if form == "kprobe" else contextlib.nullcontext()
 
     def _drain(self, patience_s: float = 0.0) -> None:
         # What is there now and no more: a busy writer would otherwise never let go.
