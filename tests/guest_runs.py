@@ -57,9 +57,7 @@ RUNS: Mapping[str, Run] = {
     # Those that the path of zspage death matters to.
     "traps, on 6.18": Run("6.18", "core", "fentry", some("die or missed or shrinker", "traps")),
     "bcc, on 7.3": Run("7.3", "bcc", "auto", some("two_devices", "exact")),
-    "kprobes, on 7.3": Run(
-        "7.3", "core", "kprobe", some("two_devices or every_call", "exact", "latency")
-    ),
+    "kprobes, on 7.3": Run("7.3", "core", "kprobe", some("two_devices or huge", "exact")),
     "locked down, on 7.3": Run("7.3", "core", "auto", files("lockdown")),
 }
 
