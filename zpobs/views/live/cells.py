@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
+from zpobs.snapshot import PoolView, Status
 from zpobs.views.lines import Span
 from zpobs.views.live.table import Column, Values
 
@@ -45,6 +47,27 @@ def words(
         left=True,
         rising=True,
     )
+
+
+class _Told(Protocol):
+    """What was told of a pool, if it was asked for: how far it is known, and why no further."""
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def reasons(self) -> tuple[str, ...]: ...
+
+
+def why_nothing(
+    pools: Sequence[PoolView], told: Sequence[_Told], *, not_asked: str, waiting: str
+) -> str:
+    """Return what to say where a table of what was told of pools has no row."""
+    if not told:
+        return not_asked if pools else "no pool is there"
+    if all(each.status == "unknown" for each in told):
+        return f"unknown: {'; '.join(told[0].reasons)}"
+    return waiting
 
 
 def floats(values: Sequence[float | None]) -> Values:

@@ -12,7 +12,7 @@ from zpobs.snapshot import PoolView
 from zpobs.views.figures import count
 from zpobs.views.life import duration
 from zpobs.views.lines import Span
-from zpobs.views.live.cells import floats, number, words
+from zpobs.views.live.cells import floats, number, why_nothing, words
 from zpobs.views.live.classes import watched_pool
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Ints, Table, Values, records_of
@@ -53,12 +53,10 @@ def life_table(scene: Scene, state: ViewState) -> Table:
     drilled = watched_pool(scene, state)
     pools = scene.snapshot.pools if drilled is None else (drilled,)
     rows = [row for pool in pools for row in _rows(pool, by_class=drilled is not None)]
-    known = [pool.life for pool in pools if pool.life is not None]
-    nothing = "nothing yet: no zspage lives or died"
-    if not known:
-        nothing = NOT_ASKED if scene.snapshot.pools else "no pool is there"
-    elif all(each.status == "unknown" for each in known):
-        nothing = f"unknown: {'; '.join(known[0].reasons)}"
+    told = [pool.life for pool in pools if pool.life is not None]
+    nothing = why_nothing(
+        pools, told, not_asked=NOT_ASKED, waiting="nothing yet: no zspage lives or died"
+    )
     place = (
         words("pool", "POOL", 8, [row.pool.name for row in rows], rank=0)
         if drilled is None

@@ -13,7 +13,7 @@ from zpobs.snapshot import PoolView
 from zpobs.views.figures import count, spark
 from zpobs.views.life import duration
 from zpobs.views.lines import Span
-from zpobs.views.live.cells import floats, number, words
+from zpobs.views.live.cells import floats, number, why_nothing, words
 from zpobs.views.live.classes import watched_pool
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import Bools, Column, Table, Values, records_of
@@ -77,7 +77,7 @@ def objects_table(scene: Scene, state: ViewState) -> Table:
         return np.array([word in row.pool.name for row in rows], dtype=bool)
 
     ids = np.array([row.pool.id * _CLASSES + (row.index or 0) for row in rows], dtype=np.int64)
-    nothing = _nothing(scene, pools, "nothing yet: no object was told")
+    nothing = _nothing(pools, "nothing yet: no object was told")
     made = records_of(lambda at: _record(rows[at]))
     return Table(ids, columns, "live_bytes", fits, made, nothing, FIELDS)
 
@@ -96,13 +96,9 @@ def _rows(pool: PoolView, *, by_class: bool) -> list[_Row]:
     return rows
 
 
-def _nothing(scene: Scene, pools: tuple[PoolView, ...], quiet: str) -> str:
-    known = [pool.objects_told for pool in pools if pool.objects_told is not None]
-    if not known:
-        return NOT_ASKED if scene.snapshot.pools else "no pool is there"
-    if all(each.status == "unknown" for each in known):
-        return f"unknown: {'; '.join(known[0].reasons)}"
-    return quiet
+def _nothing(pools: tuple[PoolView, ...], quiet: str) -> str:
+    told = [pool.objects_told for pool in pools if pool.objects_told is not None]
+    return why_nothing(pools, told, not_asked=NOT_ASKED, waiting=quiet)
 
 
 def _mean(row: _Row) -> float | None:
@@ -192,7 +188,7 @@ def pins_table(scene: Scene, state: ViewState) -> Table:
 
     # Handles are even: without their highest bit they are identities that fit.
     ids = np.array([int(pins.handle[at]) & (2**63 - 1) for _, pins, at in rows], dtype=np.int64)
-    nothing = _nothing(scene, pools, "no told object is in a near-empty zspage")
+    nothing = _nothing(pools, "no told object is in a near-empty zspage")
     return Table(
         ids,
         columns,
