@@ -64,7 +64,7 @@
 #ifndef ZS_WIRE_H
 #define ZS_WIRE_H
 
-#define ZS_WIRE_VERSION 1
+#define ZS_WIRE_VERSION 2
 #define ZS_RECORD_WORDS 7
 #define ZS_FRAMES_PER_RECORD 4
 #define ZS_NAME_BYTES 32

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from zpobs.commands import completion, doctor, exporter, scan, top, verify
+from zpobs.commands import completion, doctor, exporter, record, scan, top, verify
 from zpobs.commands.common import version
 from zpobs.errors import (
     EXIT_BAD_INPUT,
@@ -66,6 +66,7 @@ app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=exporter.EXAMPLES)(exporter.exporter)
+app.command(epilog=record.EXAMPLES)(record.record)
 app.command(epilog=completion.EXAMPLES)(completion.completion)
 
 

@@ -14,6 +14,7 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
@@ -37,9 +38,11 @@ from zpobs.kernel.pageflags import page_flags
 from zpobs.kernel.plan import ProbePlan, make_plan
 from zpobs.loaders import Attached, ProbesRefusedError, make_loader
 from zpobs.model.inputs import Coverage
+from zpobs.model.objects import ObjectLedger
 from zpobs.model.shadow import ShadowModel
+from zpobs.model.state import ModelState
 from zpobs.scans import Found, ScanResult, find_pools, open_scanner, walk_pools
-from zpobs.snapshot import Snapshot, ZspagesOf
+from zpobs.snapshot import Kernel, Snapshot, ZspagesOf
 from zpobs.sources.counters import CounterSource
 from zpobs.sources.nodes import NodeMap
 from zpobs.sources.pools import PoolRegistry, reading_of
@@ -62,6 +65,14 @@ _PATIENCE_S = 2.0
 _CLOCK_SET_NS = 10_000_000
 
 
+class ModelMaker(Protocol):
+    """Makes the model that a session feeds."""
+
+    def __call__(self, kernel: Kernel, coverage: Coverage, *, life: bool) -> ShadowModel:
+        """Return a model of which nothing is known."""
+        ...
+
+
 class Session:
     """A model and what feeds it: a scanner, probes, or both."""
 
@@ -72,6 +83,8 @@ class Session:
         wishes: Wishes,
         scanner: Scanner | None,
         why_no_scanner: str = "",
+        *,
+        model: ModelMaker = ShadowModel,
     ) -> None:
         self.zswap_lags = zswap_lags(facts.btf)
         self._page_flags = page_flags(facts.btf)
@@ -90,7 +103,7 @@ class Session:
         self._ring: RingConsumer | None = None
         self._extras = Extras(wishes)
         self._pools: PoolRegistry | CounterSource = PoolRegistry()
-        self._model = ShadowModel(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
+        self._model = model(plan.kernel, no_probes(plan, "not yet"), life=wishes.life)
         self._model.objects = self._extras.ledger
         self._upkeep = Upkeep(plan, timed=wishes.timed)
         self._upkeep.watch(scanner.program_fds if scanner else {})
@@ -99,6 +112,33 @@ class Session:
         self._loss = self._loss_scanned = self._loss_ticked = 0
         self._offset_ns = _wall_offset_ns()
         self._next_repair_s = self._next_calm_s = self._next_scan_s = float("inf")
+
+    # The kernel goes on for ever.
+    ended = False
+
+    @property
+    def plan(self) -> ProbePlan:
+        """What was to be attached."""
+        return self._plan
+
+    @property
+    def attached(self) -> Attached | None:
+        """What is attached, None without probes."""
+        return self._attached
+
+    @property
+    def nodes(self) -> NodeMap:
+        """On which node each page frame is."""
+        return self._surroundings.nodes
+
+    @property
+    def objects(self) -> ObjectLedger | None:
+        """What is known of objects, if they are told one by one."""
+        return self._model.objects
+
+    def state(self) -> ModelState:
+        """Return all that the model knows."""
+        return self._model.state()
 
     @property
     def scans(self) -> bool:
@@ -413,11 +453,12 @@ def open_session(
     wishes: Wishes,
     *,
     attach: bool = True,
+    model: ModelMaker = ShadowModel,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Session]:
     """Check the host, scan once, attach the probes and yield a running session.
 
-    With ``attach=False`` probes wait for :meth:`Session.attach`.
+    With ``attach=False`` probes wait for :meth:`Session.attach`. ``model`` makes what is fed.
     """
     check_privilege(scans=wishes.scan, kprobes=wishes.attach == "kprobe")
     facts = probe_kernel()
@@ -429,40 +470,13 @@ def open_session(
         scanner, why_not = _scanner(held, facts, plan)
         if scanner is not None:
             plan = replace(plan, vmemmap_base=scanner.vmemmap_base)
-        session = Session(facts, plan, wishes, scanner, why_not)
+        session = Session(facts, plan, wishes, scanner, why_not, model=model)
         held.callback(session.close)
         if session.scans:
             session.scan()
         if attach:
             session.attach(progress)
         yield session
-
-
-def scan_once(
-    *,
-    pool: str | None = None,
-    zspages: bool = False,
-    detail: bool = False,
-    keep: bool = False,
-    pageblocks: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
-) -> ScanResult:
-    """Scan all pools, or one, with no probe at all; for pageblocks all zspages must be listed."""
-    check_privilege()
-    facts = probe_kernel()
-    if pool is not None:
-        check_pool(pool)
-    plan = make_plan(facts)
-    progress("scanning")
-    with open_scanner(facts, plan.size_classes) as scanner:
-        session = Session(facts, plan, Wishes(pool=pool), scanner)
-        try:
-            result = session.scan_kernel(pool=pool, zspages=zspages, detail=detail, keep=keep)
-            if pageblocks:
-                result = replace(result, snapshot=with_pageblocks(result.snapshot, facts, scanner))
-            return result
-        finally:
-            session.close()
 
 
 def _wall_offset_ns() -> int:

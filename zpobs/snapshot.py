@@ -456,25 +456,27 @@ class Snapshot:
             "pools": [pool.to_json(self.kernel) for pool in self.pools],
         }
 
-    def doubted(self, reason: str) -> Snapshot:
-        """Return the same with nothing more than bounded, for a reason: it may be behind."""
+    def doubted(self, reason: str, status: Status = "bounded") -> Snapshot:
+        """Return the same with nothing better than a status, for a reason: it may be behind."""
         pools = tuple(
             replace(
                 pool,
-                status=_at_most_bounded(pool.status),
+                status=_worse(pool.status, status),
                 classes=replace(
-                    pool.classes, statuses=tuple(map(_at_most_bounded, pool.classes.statuses))
+                    pool.classes,
+                    statuses=tuple(_worse(each, status) for each in pool.classes.statuses),
                 ),
             )
             for pool in self.pools
         )
         health = replace(
             self.health,
-            status=_at_most_bounded(self.health.status),
+            status=_worse(self.health.status, status),
             reasons=(*self.health.reasons, reason),
         )
         return replace(self, health=health, pools=pools)
 
 
-def _at_most_bounded(status: Status) -> Status:
-    return "bounded" if status == "exact" else status
+def _worse(first: Status, second: Status) -> Status:
+    order: tuple[Status, ...] = ("exact", "bounded", "unknown")
+    return max(first, second, key=order.index)

@@ -17,7 +17,7 @@ from zpobs.footing import Owned, ZramFigures, ZswapFigures
 from zpobs.objects import Pins
 from zpobs.snapshot import OwnerFigures, PoolView, Snapshot, owner_of
 from zpobs.sources.cgroups import CgroupPaths
-from zpobs.sources.nodes import NodeMap
+from zpobs.sources.nodes import Ints, NodeMap
 from zpobs.sources.witnesses import Absent, Owners, ZramReading, ZswapReading, read_owners
 
 # What bd_stat counts written back pages in.
@@ -60,28 +60,16 @@ class Surroundings:
                 figures = self._zram(before.zram.get(pool.name), after.zram.get(pool.name))
             elif pool.owner == "zswap" and zswaps == 1:
                 figures = self._zswap(before.zswap, after.zswap)
-            pools.append(replace(self._with_pins(self._with_nodes(pool)), owner_figures=figures))
-        return replace(snapshot, pools=tuple(pools), owned=_owned(after))
+            pools.append(replace(self._with_paths(pool), owner_figures=figures))
+        found = replace(snapshot, pools=tuple(pools), owned=_owned(after))
+        return with_nodes(found, self.nodes, self.page_bytes)
 
-    def _with_nodes(self, pool: PoolView) -> PoolView:
-        table = pool.zspage_list
-        if table is None:
-            return pool
-        nodes = self.nodes.nodes_of(table.frames)
-        nodes.setflags(write=False)
-        return replace(pool, zspage_list=replace(table, nodes=nodes))
-
-    def _with_pins(self, pool: PoolView) -> PoolView:
+    def _with_paths(self, pool: PoolView) -> PoolView:
         objects = pool.objects_told
         if objects is None or objects.pins is None:
             return pool
-        pins = objects.pins
-        frames = pins.value >> np.uint64(self.page_bytes.bit_length() - 1 + _FRAME_SHIFT_FROM_PAGE)
-        nodes = self.nodes.nodes_of(frames)
-        nodes.setflags(write=False)
-        paths = self.cgroups.of(set(pins.cgroup.tolist()) - {0})
-        told: Pins = replace(pins, node=nodes, paths=paths)
-        return replace(pool, objects_told=replace(objects, pins=told))
+        paths = self.cgroups.of(set(objects.pins.cgroup.tolist()) - {0})
+        return replace(pool, objects_told=replace(objects, pins=replace(objects.pins, paths=paths)))
 
     def _zram(
         self, before: ZramReading | Absent | None, after: ZramReading | Absent | None
@@ -114,6 +102,28 @@ class Surroundings:
             objects=after.stored_bytes // self.page_bytes,
             steady=before == after,
         )
+
+
+def with_nodes(snapshot: Snapshot, nodes: NodeMap, page_bytes: int) -> Snapshot:
+    """Return a snapshot in which the node of each frame is told, as far as it is known."""
+    shift = np.uint64(page_bytes.bit_length() - 1 + _FRAME_SHIFT_FROM_PAGE)
+    pools = []
+    for pool in snapshot.pools:
+        table, objects = pool.zspage_list, pool.objects_told
+        if table is not None:
+            own = _frozen(nodes.nodes_of(table.frames))
+            pool = replace(pool, zspage_list=replace(table, nodes=own))  # noqa: PLW2901
+        if objects is not None and objects.pins is not None:
+            pins = objects.pins
+            told: Pins = replace(pins, node=_frozen(nodes.nodes_of(pins.value >> shift)))
+            pool = replace(pool, objects_told=replace(objects, pins=told))  # noqa: PLW2901
+        pools.append(pool)
+    return replace(snapshot, pools=tuple(pools))
+
+
+def _frozen(nodes: Ints) -> Ints:
+    nodes.setflags(write=False)
+    return nodes
 
 
 def _owned(told: Owners) -> Owned:

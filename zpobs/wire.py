@@ -15,7 +15,7 @@ from zpobs.errors import RecordError
 
 Words = npt.NDArray[np.uint64]
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 RECORD_WORDS = 7
 RECORD_BYTES = RECORD_WORDS * 8
 FRAMES_PER_RECORD = 4

@@ -16,7 +16,7 @@ import typer.main
 from tests.factories import make_health, make_snapshot
 from tests.scan_records import FLAGS, addresses
 from tests.views.test_scan import dumped_pool
-from zpobs import cli, session
+from zpobs import cli, single_scan
 from zpobs.errors import EXIT_ENVIRONMENT, EXIT_USAGE, EnvironmentLacksError
 from zpobs.scans import ScanResult
 from zpobs.snapshot import Snapshot
@@ -40,7 +40,7 @@ class Scanned:
 @pytest.fixture
 def scanned(monkeypatch: pytest.MonkeyPatch) -> Scanned:
     made = Scanned()
-    monkeypatch.setattr(session, "scan_once", made.scan_once)
+    monkeypatch.setattr(single_scan, "scan_once", made.scan_once)
     return made
 
 
@@ -161,7 +161,7 @@ def test_a_host_that_cannot_scan_is_status_3(
     def refuse(**_: Any) -> ScanResult:
         raise EnvironmentLacksError("the scanner cannot be loaded", found="x", hint="y")
 
-    monkeypatch.setattr(session, "scan_once", refuse)
+    monkeypatch.setattr(single_scan, "scan_once", refuse)
     assert run() == EXIT_ENVIRONMENT
     out, err = capsys.readouterr()
     assert (out, err) == ("", "zpobs: the scanner cannot be loaded; found: x; try: y\n")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lab.zswap import Zswap
-from zpobs.session import scan_once
+from zpobs.single_scan import scan_once
 from zpobs.waste import pool_waste
 
 SCAN = [sys.executable, "-m", "zpobs", "scan", "--json"]

@@ -15,7 +15,7 @@ from tests.native.conftest import NativeDevice
 from tests.native_memory import NativeWitness
 from zpobs.descriptors import descriptor_dump
 from zpobs.invariants import check
-from zpobs.session import scan_once
+from zpobs.single_scan import scan_once
 
 pytestmark = pytest.mark.native
 

@@ -12,7 +12,7 @@ from lab.witness import KernelPool
 from lab.workload import PAGE_BYTES
 from tests.native.device import NativeDevice
 from tests.native_memory import NativeWitness
-from zpobs.session import scan_once
+from zpobs.single_scan import scan_once
 from zpobs.snapshot import PoolView
 from zpobs.waste import Range, pool_waste
 

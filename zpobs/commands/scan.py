@@ -72,7 +72,7 @@ def scan(
     """
     address = None if zspage is None else _parse_address(zspage)
     from zpobs.descriptors import descriptor_dump  # noqa: PLC0415 - --help needs no NumPy
-    from zpobs.session import scan_once  # noqa: PLC0415
+    from zpobs.single_scan import scan_once  # noqa: PLC0415
     from zpobs.views.scan import Choice, Details, chosen, render, warnings, write_json  # noqa: PLC0415
 
     narrowed = class_index is not None or address is not None or limit is not None

@@ -7,10 +7,15 @@ everything is on it, blocks or not.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from zpobs.errors import BadInputError
 
 Ints = npt.NDArray[np.int64]
 Frames = npt.NDArray[np.uint64]
@@ -28,6 +33,32 @@ class NodeMap:
         self._blocks: Ints | None = None
         self._nodes: Ints = np.zeros(0, dtype=np.int64)
         self._block_frames = 0
+
+    @classmethod
+    def told(cls, told: Mapping[str, Any] | None) -> NodeMap:
+        """Return the map that :meth:`to_json` told of, wherever this is; no file is read."""
+        found = cls(1, Path(os.devnull))
+        try:
+            blocks = [] if told is None else [int(each) for each in told["blocks"]]
+            nodes = [] if told is None else [int(each) for each in told["nodes"]]
+            found._block_frames = 0 if told is None else int(told["block_frames"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInputError("nodes of memory are not told", found=str(error)) from error
+        if not blocks or len(blocks) != len(nodes):
+            blocks, nodes, found._block_frames = [0], [UNKNOWN], 0
+        found._blocks = np.array(blocks, dtype=np.int64)
+        found._nodes = np.array(nodes, dtype=np.int64)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the map as of now: frames of a block of memory, blocks, and the node of each."""
+        self._read(np.zeros(0, dtype=np.int64))
+        assert self._blocks is not None
+        return {
+            "block_frames": self._block_frames,
+            "blocks": self._blocks.tolist(),
+            "nodes": self._nodes.tolist(),
+        }
 
     def nodes_of(self, frames: Frames) -> Ints:
         """Return the node of each frame, UNKNOWN where the host does not tell it, shape (N,)."""

@@ -1,0 +1,163 @@
+"""Captures that tell nothing of whose they are: ordinals for addresses, no names, no commands.
+
+Which zspage, handle, page frame, pool or control group is the same as another stays to be seen,
+and all figures stay as they are. Addresses of zspages become multiples of 32, handles of 8, as
+far apart as real ones; page frames and control groups count from 1. 0, which means none, stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from zpobs import wire
+from zpobs.capture.columns import U64
+from zpobs.capture.layout import BY_CODE, Kind
+from zpobs.model.arrays import unique_sorted
+from zpobs.model.index import GRANULE_SHIFT, AddressIndex
+from zpobs.model.inputs import CountersReading
+from zpobs.model.state import ModelState
+from zpobs.snapshot import owner_of
+from zpobs.wire import Words
+
+# PFN_SHIFT of mm/zsmalloc.c beyond the bits of a page's size, with 52 bits of physical addresses.
+_FRAME_SHIFT = np.uint64(os.sysconf("SC_PAGE_SIZE").bit_length() - 1 + 12)
+_NAME = re.compile(r"\b(?:zram[0-9]+|zswap[0-9a-f]+)\b")
+
+
+class _Ordinals:
+    """Ordinals of numbers in the order in which they came, times ``step``; 0 stays 0.
+
+    ``apart_bits``: numbers differ above so many bits.
+    """
+
+    def __init__(self, apart_bits: int, step: int = 1) -> None:
+        self._index = AddressIndex()
+        self._shift = np.uint64(GRANULE_SHIFT - apart_bits)
+        self._step = np.uint64(step)
+        self._count = 0
+
+    def of(self, values: U64) -> U64:
+        """Return the ordinal of each value, shape (n,)."""
+        at = values << self._shift
+        found = self._index.find(at)
+        new = (found == 0) & (values != 0)
+        if new.any():
+            fresh = unique_sorted(at[new])
+            numbers = np.arange(1, len(fresh) + 1, dtype=np.uint32) + np.uint32(self._count)
+            self._index.insert(fresh, numbers)
+            self._count += len(fresh)
+            found = self._index.find(at)
+        out: U64 = found.astype(np.uint64)
+        out[values == 0] = 0
+        return out * self._step
+
+
+class Anonymizer:
+    """One for all files of a recording: what is the same stays the same in all of them."""
+
+    def __init__(self) -> None:
+        self._ordinals = {
+            "zspage": _Ordinals(GRANULE_SHIFT, 1 << GRANULE_SHIFT),
+            "handle": _Ordinals(3, 8),
+            "pool": _Ordinals(GRANULE_SHIFT, 1 << GRANULE_SHIFT),
+            "frame": _Ordinals(0),
+            "cgroup": _Ordinals(0),
+        }
+        self._names: dict[str, str] = {}
+
+    def name(self, name: str) -> str:
+        """Return what a pool is called instead; of its name only who made it is left."""
+        if not name:
+            return name
+        if name not in self._names:
+            owner = owner_of(name)
+            kind = "pool" if owner == "unknown" else owner
+            self._names[name] = f"{kind}{len(self._names) + 1}"
+        return self._names[name]
+
+    def words(self, words: Words) -> Words:
+        """Return a batch, shape (N, RECORD_WORDS), by other names."""
+        out = np.array(words, order="F")
+        kinds = wire.kinds(words)
+        for code in np.flatnonzero(np.bincount(kinds)).tolist():
+            rows = np.flatnonzero(kinds == code)
+            kind = BY_CODE.get(code)
+            if kind is not None:
+                self._hide(kind, out, rows)
+        return out
+
+    def _hide(self, kind: Kind, out: Words, rows: np.ndarray) -> None:
+        if kind.group:
+            out[rows, wire.WORD_SUBJECT] = self._of(kind.group, out[rows, wire.WORD_SUBJECT])
+        for field in kind.fields:
+            if field.personal == "name":
+                continue
+            if field.personal:
+                out[rows, field.word] = self._of(field.personal, out[rows, field.word])
+        if kind.code == wire.KIND_OBJECT_STORED:
+            out[rows, 5] = self._value(out[rows, 5])
+        elif kind.code == wire.KIND_OBJECT_OWNER:
+            out[rows, 5] = out[rows, 6] = 0
+        elif kind.code == wire.KIND_POOL_CREATED:
+            for row in rows:
+                told = out[row, 3:7].tobytes().split(b"\0", 1)[0].decode("utf-8", "replace")
+                name = self.name(told).encode().ljust(wire.NAME_BYTES, b"\0")
+                out[row, 3:7] = np.frombuffer(name, dtype=np.uint64)
+
+    def _of(self, what: str, values: U64) -> U64:
+        return self._ordinals[what].of(np.ascontiguousarray(values))
+
+    def _value(self, values: U64) -> U64:
+        """Return where objects lie with other frames, and the same places in them."""
+        low = values & ((np.uint64(1) << _FRAME_SHIFT) - np.uint64(1))
+        return self._of("frame", values >> _FRAME_SHIFT) << _FRAME_SHIFT | low
+
+    def reading(self, reading: CountersReading) -> CountersReading:
+        """Return a reading of counters by other names."""
+        pools = tuple(
+            replace(pool, name=self.name(pool.name), address=self._address(pool.address))
+            for pool in reading.pools
+        )
+        return replace(reading, pools=pools)
+
+    def _address(self, address: int) -> int:
+        return int(self._of("pool", np.array([address], dtype=np.uint64))[0])
+
+    def sentences(self, sentences: tuple[str, ...]) -> tuple[str, ...]:
+        """Return sentences by other names."""
+        return tuple(_NAME.sub(lambda found: self.name(found[0]), each) for each in sentences)
+
+    def aside(self, aside: dict[str, Any]) -> dict[str, Any]:
+        """Return what a moment tells by other names."""
+        out: dict[str, Any] = self._renamed(aside)
+        return out
+
+    def _renamed(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.sentences((value,))[0]
+        if isinstance(value, list):
+            return [self._renamed(each) for each in value]
+        if isinstance(value, dict):
+            return {self._renamed(name): self._renamed(each) for name, each in value.items()}
+        return value
+
+    def environment(self, environment: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an environment without the host's name, and by other names."""
+        host = {**environment["host"], "name": ""}
+        pool = environment["pool"]
+        return {
+            **environment,
+            "host": host,
+            "pool": None if pool is None else self.name(pool),
+            "anonymous": True,
+        }
+
+    def state(self, state: ModelState) -> ModelState:
+        """Return a model's state by other names."""
+        raise NotImplementedError

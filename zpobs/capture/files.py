@@ -1,0 +1,129 @@
+"""Where blocks go: files of mode 0600, or memory until somebody wants the last moments."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zpobs.capture.blocks import HEADER, Header
+from zpobs.errors import EnvironmentLacksError, UsageError
+
+
+class CaptureFile:
+    """One file that blocks are appended to; whatever happens, it ends behind a whole block.
+
+    Raise UsageError if it is there already, EnvironmentLacksError if it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        self.bytes = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        flags |= os.O_TRUNC if overwrite else os.O_EXCL
+        try:
+            self._descriptor = os.open(path, flags, 0o600)
+            # One that was there may have been everybody's.
+            os.fchmod(self._descriptor, 0o600)
+        except FileExistsError as error:
+            raise UsageError(
+                f"{path} exists", found="a file of this name", hint="another name, or --overwrite"
+            ) from error
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def write(self, block: bytes, last_ns: int = 0, *, key: bool = False) -> None:  # noqa: ARG002
+        """Append one block, or nothing of it."""
+        left = memoryview(block)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, self.bytes)
+            raise self._failed(error) from error
+        self.bytes += len(block)
+
+    def _failed(self, error: OSError) -> EnvironmentLacksError:
+        kept = f"; its first {self.bytes:,} bytes are a capture" if self.bytes else ""
+        return EnvironmentLacksError(
+            f"cannot write {self.path}",
+            found=(error.strerror or str(error)) + kept,
+            hint="another disk, or --max-size",
+        )
+
+    @property
+    def left_bytes(self) -> int:
+        """How much more the disk can take."""
+        found = os.fstatvfs(self._descriptor)
+        return found.f_bavail * found.f_frsize
+
+    def close(self) -> None:
+        """Have it on the disk, and close it."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            os.close(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    block: bytes
+    last_ns: int
+    key: bool
+
+
+class FlightMemory:
+    """The blocks of the last moments: as far back as ``keep_ns``, and at most ``max_bytes``.
+
+    What is dropped ends where a key begins, so what is kept can always be read.
+    """
+
+    def __init__(self, keep_ns: int, max_bytes: int) -> None:
+        self._keep_ns = keep_ns
+        self._max_bytes = max_bytes
+        self._environment = b""
+        self._blocks: deque[_Kept] = deque()
+        self.bytes = 0
+        # Whether something newer than keep_ns had to go.
+        self.short = False
+
+    def write(self, block: bytes, last_ns: int, *, key: bool) -> None:
+        """Keep one block, and drop those that nobody can want any more."""
+        if not self._environment:
+            self._environment = block
+            return
+        self._blocks.append(_Kept(block, last_ns, key))
+        self.bytes += len(block)
+        if not key:
+            return
+        while (at := self._second_key()) is not None:
+            old = self._blocks[at].last_ns <= last_ns - self._keep_ns
+            full = self.bytes > self._max_bytes
+            if not old and not full:
+                return
+            self.short |= not old
+            for _ in range(at):
+                self.bytes -= len(self._blocks.popleft().block)
+
+    def _second_key(self) -> int | None:
+        """Return where the newer one of the two oldest beginnings is, if there are two."""
+        return next(
+            (at for at, kept in enumerate(self._blocks) if at and kept.key),
+            None,
+        )
+
+    def numbered(self) -> Iterator[bytes]:
+        """Yield the blocks of a capture of what is kept, numbered anew."""
+        for sequence, block in enumerate([self._environment, *(k.block for k in self._blocks)]):
+            header = Header.of(block[: HEADER.size])
+            assert header is not None
+            yield replace(header, sequence=sequence).to_bytes() + block[HEADER.size :]
+
+    @property
+    def next_sequence(self) -> int:
+        """What comes behind :meth:`numbered`."""
+        return len(self._blocks) + 1

@@ -1,0 +1,296 @@
+"""Reads captures: blocks in, steps out; what cannot be read is told as a gap.
+
+Never more than one block, and one key, is held, so the size of a file does not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from zpobs.capture.blocks import (
+    FORMAT_VERSION,
+    HEADER,
+    MAGIC,
+    BlockType,
+    Body,
+    Damage,
+    Place,
+    places,
+    read_body,
+)
+from zpobs.capture.keys import KeyReader
+from zpobs.capture.records import decoded
+from zpobs.capture.steps import (
+    Counters,
+    Covered,
+    Ended,
+    Gap,
+    Key,
+    Loss,
+    Moment,
+    ReadingCoder,
+    Records,
+    ScanNoted,
+    Step,
+    understood_coverage,
+)
+from zpobs.closing import Closing
+from zpobs.errors import BadInputError
+from zpobs.wire import WIRE_VERSION
+
+# What wire versions can be read: the first that captures were made of, and since.
+_WIRE_VERSIONS = range(2, WIRE_VERSION + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """Where a key begins, and the moment of which it tells, monotonic."""
+
+    at: int
+    mono_ns: int
+
+
+@dataclass(slots=True)
+class Index:
+    """What the headers of a file tell: its span, records, blocks, keys, and what is damaged."""
+
+    first_ns: int = 0
+    last_ns: int = 0
+    records: int = 0
+    blocks: int = 0
+    bytes: int = 0
+    ended: bool = False
+    keys: list[KeyPlace] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+
+
+class CaptureReader(Closing):
+    """One capture file, open for reading.
+
+    Raise BadInputError if the file is none, or of a format or wire version that is not known.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = _opened(path)
+        try:
+            self.environment = self._environment()
+        except BaseException:
+            self._file.close()
+            raise
+        self._index: Index | None = None
+        self._key_clock = (0, 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _environment(self) -> Mapping[str, Any]:
+        """Return the first environment that can be read: a key has one too."""
+        for place in places(self._file):
+            if isinstance(place, Damage):
+                continue
+            kind = place.header.type
+            if kind not in (BlockType.ENVIRONMENT, BlockType.KEY):
+                continue
+            body = self._body(place)
+            if body is None:
+                continue
+            told = body.told if kind is BlockType.ENVIRONMENT else body.told.get("environment")
+            if isinstance(told, dict):
+                return _checked(self.path, told)
+        raise BadInputError(
+            f"{self.path} is no capture that can be read",
+            found=self._what_it_is(),
+            hint="a file that zpobs record made",
+        )
+
+    def _what_it_is(self) -> str:
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        if not size:
+            return "an empty file"
+        if self._file.read(len(MAGIC)) == MAGIC:
+            return f"{size:,} bytes, of which neither its first block nor a key is intact"
+        return f"{size:,} bytes that do not begin as a capture does"
+
+    def _body(self, place: Place) -> Body | None:
+        self._file.seek(place.body_at)
+        return read_body(place.header, self._file.read(place.header.stored_bytes))
+
+    # -- what there is ------------------------------------------------------------------
+
+    @property
+    def index(self) -> Index:
+        """What the headers tell; found once, without reading a body."""
+        if self._index is None:
+            self._index = self._indexed()
+        return self._index
+
+    def _indexed(self) -> Index:
+        out = Index()
+        for place in places(self._file):
+            if isinstance(place, Damage):
+                out.damage.append(place)
+                out.bytes = place.end
+                continue
+            header = place.header
+            out.blocks += 1
+            out.records += header.records
+            out.bytes = place.body_at + header.stored_bytes
+            if header.last_ns:
+                out.first_ns = min(out.first_ns or header.first_ns, header.first_ns)
+                out.last_ns = max(out.last_ns, header.last_ns)
+            out.ended = header.type is BlockType.END
+            if header.type is BlockType.KEY:
+                at = place.body_at - HEADER.size
+                if not out.keys or out.keys[-1].mono_ns != header.first_ns:
+                    out.keys.append(KeyPlace(at, header.first_ns))
+        return out
+
+    @property
+    def offset_ns(self) -> int:
+        """Wall-clock less monotonic time when the recording began."""
+        clock = self.environment["clock"]
+        return int(clock["time_ns"]) - int(clock["mono_ns"])
+
+    def key_before(self, mono_ns: int) -> KeyPlace | None:
+        """Return the newest key that is not after a moment."""
+        keys = self.index.keys
+        at = bisect_right([key.mono_ns for key in keys], mono_ns)
+        return keys[at - 1] if at else None
+
+    # -- steps --------------------------------------------------------------------------
+
+    def steps(self, begin: KeyPlace | None = None) -> Iterator[Step]:
+        """Yield everything in order, from the beginning or from a key on."""
+        readings = ReadingCoder()
+        keys = KeyReader()
+        expected: int | None = None if begin else 0
+        last_ns = begin.mono_ns if begin else 0
+        lost_bytes = 0
+        why = ""
+        for place in places(self._file, begin.at if begin else 0):
+            if isinstance(place, Damage):
+                lost_bytes += place.end - place.begin
+                why = place.what
+                continue
+            header = place.header
+            body = self._body(place)
+            if body is None:
+                lost_bytes += HEADER.size + header.stored_bytes
+                why = "a block is damaged"
+                continue
+            missed = 0 if expected is None else max(header.sequence - expected, 0)
+            if missed or lost_bytes:
+                readings.restart()
+                yield Gap(why or "blocks are not there", missed or None, lost_bytes, last_ns)
+            lost_bytes, why, expected = 0, "", header.sequence + 1
+            last_ns = max(last_ns, header.last_ns)
+            yield from self._told(place, body, readings, keys)
+        if lost_bytes:
+            yield Gap(why, None, lost_bytes, last_ns)
+
+    def _told(
+        self, place: Place, body: Body, readings: ReadingCoder, keys: KeyReader
+    ) -> Iterator[Step]:
+        header = place.header
+        try:
+            if header.type is BlockType.DATA:
+                yield from _data(place, body, readings)
+            elif header.type is BlockType.KEY:
+                if "clock" in body.told:
+                    clock = body.told["clock"]
+                    self._key_clock = int(clock["time_ns"]), int(clock["mono_ns"])
+                state = keys.take(body)
+                if state is not None:
+                    readings.restart()
+                    yield Key(state, *self._key_clock)
+            elif header.type is BlockType.END:
+                totals = body.told.get("totals", {})
+                yield Ended(str(body.told.get("why", "")), header.last_ns, totals)
+        except (BadInputError, KeyError, TypeError, ValueError) as error:
+            # Its checksums hold: whoever wrote it meant something else than this reads.
+            found = error.found if isinstance(error, BadInputError) else str(error)
+            what = error.problem if isinstance(error, BadInputError) else "a block makes no sense"
+            raise BadInputError(
+                f"{self.path}: {what}",
+                found=f"{found} (block {header.sequence})",
+                hint="the zpobs that made it, or a newer one",
+            ) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise BadInputError(
+            f"cannot read {path}", found=error.strerror or str(error), hint="another file"
+        ) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BadInputError(
+            f"cannot read {path}", found="it is no regular file", hint="a file on a disk"
+        )
+    return file
+
+
+def _checked(path: Path, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        format_, wire = int(told["format"]), int(told["wire_version"])
+        int(told["clock"]["time_ns"]), int(told["clock"]["mono_ns"])
+        kernel = told["kernel"]
+        for name in ("page_size", "chain_size", "fullness_groups", "zspage_bytes"):
+            int(kernel[name])
+        str(kernel["release"]), str(kernel["descriptor"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInputError(
+            f"{path} does not tell where it was made", found=f"no {error}", hint="another capture"
+        ) from error
+    if format_ != FORMAT_VERSION or wire not in _WIRE_VERSIONS:
+        raise BadInputError(
+            f"{path} is of another version",
+            found=f"format {format_}, wire {wire}",
+            hint="the zpobs that made it, or a newer one",
+        )
+    return told
+
+
+def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:
+    words = decoded(body.table, place.header.records) if place.header.records else None
+    at = 0
+    for name, mono_ns, told in body.told["steps"]:
+        match name:
+            case "records":
+                end = at + int(told)
+                if words is None or end > len(words):
+                    raise BadInputError("a block tells of more records than it has", found="")
+                yield Records(words[at:end], int(mono_ns))
+                at = end
+            case "counters":
+                reading = readings.understood(told)
+                if reading is not None:
+                    yield Counters(reading)
+            case "loss":
+                yield Loss(
+                    int(mono_ns),
+                    int(told["since_ns"]),
+                    int(told["ring_full"]),
+                    int(told["unpaired"]),
+                    int(told["missed_runs"]),
+                )
+            case "scan":
+                missing = tuple(str(each) for each in told["missing"])
+                yield ScanNoted(int(told["begin_ns"]), int(mono_ns), missing)
+            case "coverage":
+                yield Covered(understood_coverage(told), int(mono_ns))
+            case "moment":
+                yield Moment(int(told["time_ns"]), int(mono_ns), told)
+            case _:
+                raise BadInputError("a block tells of an unknown step", found=str(name))

@@ -1,0 +1,286 @@
+"""Records a session: what its model takes, what stands beside it, keys; into one file or more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from zpobs import wire
+from zpobs.capture.anonymous import Anonymizer
+from zpobs.capture.blocks import BlockEncoder, BlockType
+from zpobs.capture.files import CaptureFile, FlightMemory
+from zpobs.capture.moments import Aside
+from zpobs.capture.writer import CaptureWriter
+from zpobs.model.inputs import CountersReading, Coverage
+from zpobs.model.objects import ObjectLedger
+from zpobs.model.state import ModelState
+from zpobs.snapshot import Snapshot
+from zpobs.wire import Words
+
+# Keys in a flight recorder's memory: so many in the time that is kept.
+_FLIGHT_KEYS = 4
+_FLIGHT_KEY_MIN_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a file or the whole recording ends; None: never. ``keep`` files are left at most."""
+
+    max_bytes: int | None = None
+    rotate_bytes: int | None = None
+    rotate_ns: int | None = None
+    keep: int | None = None
+    flight_ns: int | None = None
+    flight_bytes: int = 256 << 20
+
+    @property
+    def rotates(self) -> bool:
+        """Whether there is more than one file."""
+        return self.rotate_bytes is not None or self.rotate_ns is not None
+
+
+class Stateful(Protocol):
+    """What a recorder asks of a session."""
+
+    def state(self) -> ModelState:
+        """Return all that its model knows."""
+
+
+class Recorder:
+    """Takes steps from a :class:`~.tap.TappedModel`; until :meth:`begin` it holds them back."""
+
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits,
+        *,
+        overwrite: bool = False,
+        anonymizer: Anonymizer | None = None,
+    ) -> None:
+        self._path = path
+        self._limits = limits
+        self._overwrite = overwrite
+        self._anonymizer = anonymizer
+        self._held: list[Callable[[CaptureWriter], None]] = []
+        self._classes: dict[int, list[int]] = {}
+        self._writer: CaptureWriter | None = None
+        self._environment: Mapping[str, Any] = {}
+        self._offset_ns = 0
+        self._file: CaptureFile | None = None
+        self._memory: FlightMemory | None = None
+        self._file_ns = 0
+        self._closed_bytes = 0
+        self._records = 0
+        self.files: list[Path] = []
+        if limits.flight_ns is None:
+            # Before anything else is done: whether it can be written at all.
+            self._open_next()
+
+    # -- steps --------------------------------------------------------------------------
+
+    def records(self, words: Words, mono_ns: int) -> None:
+        """Take a batch of records."""
+        if self._writer is None:
+            self._learn_classes(words)
+        self._records += len(words)
+        shown = self._anonymizer.words(words) if self._anonymizer else words
+        self._told(lambda writer: writer.records(shown, mono_ns))
+
+    def counters(self, reading: CountersReading) -> None:
+        """Take a reading of counters."""
+        shown = self._anonymizer.reading(reading) if self._anonymizer else reading
+        self._told(lambda writer: writer.counters(shown))
+
+    def scan_noted(self, begin_ns: int, mono_ns: int, missing: tuple[str, ...]) -> None:
+        """Take the end of a round of scans."""
+        shown = self._anonymizer.sentences(missing) if self._anonymizer else missing
+        self._told(lambda writer: writer.scan_noted(begin_ns, mono_ns, shown))
+
+    def covered(self, coverage: Coverage, mono_ns: int) -> None:
+        """Take that other hooks are attached."""
+        self._told(lambda writer: writer.covered(coverage, mono_ns))
+
+    def moment(self, snapshot: Snapshot, objects: ObjectLedger | None = None) -> None:
+        """Take what stands beside the model in a snapshot that was just taken."""
+        aside = Aside.of(snapshot, objects).to_json()
+        if self._anonymizer:
+            aside = self._anonymizer.aside(aside)
+        self._told(lambda writer: writer.moment(snapshot.time_ns, snapshot.mono_ns, aside))
+
+    def _told(self, tell: Callable[[CaptureWriter], None]) -> None:
+        if self._writer is None:
+            self._held.append(tell)
+        else:
+            tell(self._writer)
+
+    def _learn_classes(self, words: Words) -> None:
+        for record in words[wire.kinds(words) == wire.KIND_SCAN_BEGIN]:
+            index, geometry = int(record[3]), int(record[4])
+            self._classes[index] = [
+                index,
+                geometry & 0xFFFFFFFF,
+                geometry >> 32 & 0xFFFF,
+                geometry >> 48,
+            ]
+
+    # -- files --------------------------------------------------------------------------
+
+    @property
+    def class_table(self) -> list[list[int]]:
+        """The size classes in force as far as a scan told them so far, by rising index."""
+        # Classes that the kernel joined are one, whatever index led to it.
+        return [self._classes[index] for index in sorted(self._classes) if self._classes[index][1]]
+
+    def begin(self, environment: Mapping[str, Any]) -> None:
+        """Write the environment, and then all that was held back."""
+        if self._anonymizer:
+            environment = self._anonymizer.environment(environment)
+        self._environment = environment
+        clock = environment["clock"]
+        self._offset_ns = int(clock["time_ns"]) - int(clock["mono_ns"])
+        self._writer = self._new_writer(time.monotonic_ns())
+        held, self._held = self._held, []
+        for tell in held:
+            tell(self._writer)
+        self._writer.flush()
+
+    def _new_writer(self, now_ns: int) -> CaptureWriter:
+        limits = self._limits
+        key_every_ns = None
+        if limits.flight_ns is not None:
+            self._memory = FlightMemory(limits.flight_ns, limits.flight_bytes)
+            key_every_ns = max(limits.flight_ns // _FLIGHT_KEYS, _FLIGHT_KEY_MIN_NS)
+        sink = self._memory or self._file
+        assert sink is not None
+        self._file_ns = now_ns
+        return CaptureWriter(
+            sink,
+            self._environment,
+            now_ns=now_ns,
+            wall_ns=lambda mono_ns: mono_ns + self._offset_ns,
+            key_every_ns=key_every_ns,
+        )
+
+    def _open_next(self) -> None:
+        path = self._path
+        if self._limits.rotates:
+            path = path.with_stem(f"{path.stem}-{len(self.files) + 1:06}")
+        self._file = CaptureFile(path, overwrite=self._overwrite)
+        self.files.append(path)
+
+    def tick(self, session: Stateful) -> None:
+        """Write what is old, a key if one is due, and begin another file if it is time to."""
+        writer = self._writer
+        assert writer is not None
+        now_ns = time.monotonic_ns()
+        writer.tick(now_ns, lambda: self._state(session))
+        limits = self._limits
+        full = limits.rotate_bytes is not None and writer.totals.bytes >= limits.rotate_bytes
+        late = limits.rotate_ns is not None and now_ns - self._file_ns >= limits.rotate_ns
+        if full or late:
+            self._rotate(session, now_ns)
+
+    def _state(self, session: Stateful) -> ModelState:
+        state = session.state()
+        return self._anonymizer.state(state) if self._anonymizer else state
+
+    def _rotate(self, session: Stateful, now_ns: int) -> None:
+        self._end_file("rotated", now_ns)
+        self._open_next()
+        self._writer = self._new_writer(now_ns)
+        self._writer.key(self._state(session), now_ns)
+        keep = self._limits.keep
+        while keep is not None and len(self.files) > keep:
+            self.files.pop(0).unlink(missing_ok=True)
+
+    def _end_file(self, why: str, now_ns: int) -> None:
+        assert self._writer is not None and self._file is not None
+        self._writer.end(why, now_ns)
+        self._closed_bytes += self._file.bytes
+        file, self._file = self._file, None
+        file.close()
+
+    def dump(self, why: str) -> Path:
+        """Write what the flight recorder holds into a file of its own."""
+        assert self._memory is not None and self._writer is not None
+        self._writer.flush()
+        path = self._path
+        if self.files:
+            path = path.with_stem(f"{path.stem}-{len(self.files) + 1}")
+        file = CaptureFile(path, overwrite=self._overwrite)
+        try:
+            for block in self._memory.numbered():
+                file.write(block)
+            encoder = BlockEncoder()
+            encoder.sequence = self._memory.next_sequence
+            now_ns = time.monotonic_ns()
+            file.write(encoder.block(BlockType.END, {"why": why}, span_ns=(now_ns, now_ns)))
+        finally:
+            file.close()
+        self.files.append(path)
+        self._closed_bytes += file.bytes
+        return path
+
+    def end(self, why: str) -> None:
+        """Write what is left, and that this is all; of a flight recorder, the last moments."""
+        if self._memory is not None:
+            self.dump(why)
+        elif self._file is not None and self._writer is not None:
+            self._end_file(why, time.monotonic_ns())
+
+    def abandon(self) -> None:
+        """Close what is open after a failure; a file in which nothing stands is removed."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        empty = not file.bytes
+        file.close()
+        if empty:
+            file.path.unlink(missing_ok=True)
+
+    # -- how it goes ----------------------------------------------------------------------
+
+    @property
+    def bytes(self) -> int:
+        """Bytes written, or held by a flight recorder."""
+        open_bytes = self._file.bytes if self._file else 0
+        return self._closed_bytes + open_bytes + (self._memory.bytes if self._memory else 0)
+
+    @property
+    def record_count(self) -> int:
+        """Records taken."""
+        return self._records
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """What was lost, by stage, of the file that is being written."""
+        return dict(self._writer.totals.lost) if self._writer else {}
+
+    @property
+    def full(self) -> bool:
+        """Whether as much was written as may be."""
+        limit = self._limits.max_bytes
+        return limit is not None and self._memory is None and self.bytes >= limit
+
+    @property
+    def left_bytes(self) -> int | None:
+        """What the disk can take yet; None of a flight recorder."""
+        return self._file.left_bytes if self._file else None
+
+    @property
+    def flies(self) -> bool:
+        """Whether it holds the last moments in memory."""
+        return self._limits.flight_ns is not None
+
+    @property
+    def flight_s(self) -> float:
+        """How much time it holds then."""
+        return (self._limits.flight_ns or 0) / 1e9
+
+    @property
+    def short(self) -> bool:
+        """Whether a flight recorder holds less time than was asked for: its memory is full."""
+        return self._memory is not None and self._memory.short
