@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from zpobs.commands import completion, doctor, exporter, record, scan, top, verify
+from zpobs.commands import completion, doctor, exporter, info, record, scan, top, verify
 from zpobs.commands.common import version
 from zpobs.errors import (
     EXIT_BAD_INPUT,
@@ -67,6 +67,7 @@ app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command(epilog=exporter.EXAMPLES)(exporter.exporter)
 app.command(epilog=record.EXAMPLES)(record.record)
+app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=completion.EXAMPLES)(completion.completion)
 
 

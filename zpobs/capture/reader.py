@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,6 +46,8 @@ from zpobs.wire import WIRE_VERSION
 
 # What wire versions can be read: the first that captures were made of, and since.
 _WIRE_VERSIONS = range(2, WIRE_VERSION + 1)
+# Rates are told over no shorter a span: a block may be full in less.
+_SPAN_MIN_NS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Index:
     records: int = 0
     blocks: int = 0
     bytes: int = 0
-    ended: bool = False
+    peak_per_s: float = 0.0
+    end: Place | None = None
     keys: list[KeyPlace] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
 
@@ -147,12 +150,24 @@ class CaptureReader(Closing):
             if header.last_ns:
                 out.first_ns = min(out.first_ns or header.first_ns, header.first_ns)
                 out.last_ns = max(out.last_ns, header.last_ns)
-            out.ended = header.type is BlockType.END
+            if header.records:
+                span_ns = max(header.last_ns - header.first_ns, _SPAN_MIN_NS)
+                out.peak_per_s = max(out.peak_per_s, header.records * 1e9 / span_ns)
+            # Whatever follows one makes it no end.
+            out.end = place if header.type is BlockType.END else None
             if header.type is BlockType.KEY:
                 at = place.body_at - HEADER.size
                 if not out.keys or out.keys[-1].mono_ns != header.first_ns:
                     out.keys.append(KeyPlace(at, header.first_ns))
         return out
+
+    def ended(self) -> Ended | None:
+        """Return what the last block tells, None if the file does not end as captures do."""
+        place = self.index.end
+        body = self._body(place) if place is not None else None
+        if place is None or body is None:
+            return None
+        return _ended(place, body)
 
     @property
     def offset_ns(self) -> int:
@@ -168,8 +183,13 @@ class CaptureReader(Closing):
 
     # -- steps --------------------------------------------------------------------------
 
-    def steps(self, begin: KeyPlace | None = None) -> Iterator[Step]:
-        """Yield everything in order, from the beginning or from a key on."""
+    def steps(
+        self, begin: KeyPlace | None = None, *, told: Callable[[int], None] = lambda _: None
+    ) -> Iterator[Step]:
+        """Yield everything in order, from the beginning or from a key on.
+
+        ``told`` is told, block by block, how many bytes of the file were read.
+        """
         readings = ReadingCoder()
         keys = KeyReader()
         expected: int | None = None if begin else 0
@@ -182,6 +202,7 @@ class CaptureReader(Closing):
                 why = place.what
                 continue
             header = place.header
+            told(place.body_at)
             body = self._body(place)
             if body is None:
                 lost_bytes += HEADER.size + header.stored_bytes
@@ -213,8 +234,7 @@ class CaptureReader(Closing):
                     readings.restart()
                     yield Key(state, *self._key_clock)
             elif header.type is BlockType.END:
-                totals = body.told.get("totals", {})
-                yield Ended(str(body.told.get("why", "")), header.last_ns, totals)
+                yield _ended(place, body)
         except (BadInputError, KeyError, TypeError, ValueError) as error:
             # Its checksums hold: whoever wrote it meant something else than this reads.
             found = error.found if isinstance(error, BadInputError) else str(error)
@@ -260,6 +280,15 @@ def _checked(path: Path, told: Mapping[str, Any]) -> Mapping[str, Any]:
             hint="the zpobs that made it, or a newer one",
         )
     return told
+
+
+def _ended(place: Place, body: Body) -> Ended:
+    totals = body.told.get("totals")
+    return Ended(
+        str(body.told.get("why", "")),
+        place.header.last_ns,
+        totals if isinstance(totals, dict) else {},
+    )
 
 
 def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:

@@ -19,6 +19,7 @@ from zpobs.capture.keys import told_key
 from zpobs.capture.layout import BY_CODE
 from zpobs.capture.records import RECORDS_MAX, encoded
 from zpobs.capture.steps import ReadingCoder, told_coverage
+from zpobs.capture.tally import Tally
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.state import ModelState
 from zpobs.wire import Words
@@ -50,6 +51,7 @@ class Totals:
     bytes: int = 0
     keys: int = 0
     lost: Counter[str] = field(default_factory=Counter)
+    tally: Tally = field(default_factory=Tally)
 
     def to_json(self) -> dict[str, Any]:
         """Return them as they stand in the last block."""
@@ -59,6 +61,8 @@ class Totals:
             "bytes": self.bytes,
             "keys": self.keys,
             "lost": dict(self.lost),
+            "operations": self.tally.operations,
+            "pools": self.tally.pools,
         }
 
 
@@ -94,7 +98,7 @@ class CaptureWriter:
         self._since_key_bytes = 0
         self._key_ns = now_ns
         self._key_every_ns = key_every_ns
-        self.totals = Totals()
+        self.totals = Totals(tally=Tally(environment.get("pool")))
         self._write(BlockType.ENVIRONMENT, environment, span_ns=(now_ns, now_ns))
 
     # -- steps ------------------------------------------------------------------------
@@ -117,6 +121,7 @@ class CaptureWriter:
         """Take a reading that a model took, and what it tells to be lost."""
         before = self._last_reading
         self._last_reading = reading
+        self.totals.tally.take(reading)
         self._step(["counters", reading.mono_ns, self._readings.told(reading)], reading.mono_ns)
         grown = {
             name: getattr(reading, name) - (getattr(before, name) if before else 0)
@@ -134,6 +139,7 @@ class CaptureWriter:
 
     def covered(self, coverage: Coverage, mono_ns: int) -> None:
         """Take that other hooks are attached."""
+        self.totals.tally.cover(coverage)
         self._step(["coverage", mono_ns, told_coverage(coverage)], mono_ns)
 
     def moment(self, time_ns: int, mono_ns: int, aside: Mapping[str, Any]) -> None:
