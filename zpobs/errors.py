@@ -58,5 +58,9 @@ class BadInputError(ZpobsError):
     exit_status = EXIT_BAD_INPUT
 
 
+class StateError(BadInputError):
+    """The state of a model, which a file gave, is none that a model can have."""
+
+
 class RecordError(ZpobsError):
     """Bytes that should be records of ours are not: a bug, never bad luck."""

@@ -15,7 +15,7 @@ from tests.model.support import FULL_COVERAGE, KERNEL, listed, make_model, snaps
 from tests.true_allocator import Allocator, Machine
 from zpobs import wire
 from zpobs.errors import RecordError
-from zpobs.model import CountersReading, Coverage, PoolReading, ShadowModel, shadow
+from zpobs.model import CountersReading, Coverage, PoolReading, ShadowModel, parts
 
 ADDRESS = 0xFFFF_8881_0000_1000
 OTHER = ADDRESS + 4096
@@ -168,7 +168,7 @@ def test_tombstones_end_with_their_time() -> None:
     """Rows of the dead are free again once records are TOMBSTONE_NS newer."""
     model = fed([birth(10), frames(10), death(30)])
     assert model.rows_held == 1
-    model.apply(as_words([birth(30 + shadow.TOMBSTONE_NS + 1)]))
+    model.apply(as_words([birth(30 + parts.TOMBSTONE_NS + 1)]))
     assert model.rows_held == 1
     model.apply(as_words([state(SECOND_NS * 60, address=OTHER)]))
     assert model.rows_held == 2
@@ -195,7 +195,7 @@ def test_a_second_death_has_its_own_time() -> None:
 
 def test_tombstones_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """More dead zspages than TOMBSTONE_ROWS within their time give the oldest rows back."""
-    monkeypatch.setattr(shadow, "TOMBSTONE_ROWS", 100)
+    monkeypatch.setattr(parts, "TOMBSTONE_ROWS", 100)
     model = make_model()
     for base in range(0, 1000, 50):
         some = [ADDRESS + 64 * at for at in range(base, base + 50)]
@@ -421,7 +421,7 @@ def test_events_are_the_newest_ones_in_signed_numbers() -> None:
     failed = (head, 20, ADDRESS, 7, 8, 2**64 - 16, 0)
     model = fed([failed] * 300 + [control(wire.KIND_COMPACT_BEGIN, 1, 30)])
     events = snapshot(model).events
-    assert len(events) == shadow.EVENTS_KEPT
+    assert len(events) == parts.EVENTS_KEPT
     assert snapshot(model).events_seen == 301
     assert (events[0].kind, events[0].zspage, events[0].values) == (
         "migration",

@@ -34,6 +34,11 @@ def grown(array: npt.NDArray[_Scalar], length: int) -> npt.NDArray[_Scalar]:
     return out
 
 
+def rising(time_ns: U64) -> bool:
+    """Tell whether no time is before the one in front of it."""
+    return bool((time_ns[1:] >= time_ns[:-1]).all())
+
+
 def unique_sorted(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the distinct values in rising order, with few calls whatever their number."""
     if len(values) < 2:

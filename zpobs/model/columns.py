@@ -26,11 +26,6 @@ def records_by_column(words: Words, chosen: Bools, count: int = wire.RECORD_WORD
     return np.ascontiguousarray(words[at].T[:count])
 
 
-def rising(time_ns: U64) -> bool:
-    """Tell whether no time is before the one in front of it."""
-    return bool((time_ns[1:] >= time_ns[:-1]).all())
-
-
 def freeobj_of(word3: U64) -> U16:
     """Return the first free slot that each STATE record tells."""
     out: U16 = np.minimum(word3 >> np.uint64(32), NO_FREEOBJ).astype(np.uint16)

@@ -11,6 +11,7 @@ import numpy as np
 from zpobs import wire
 from zpobs.model.arrays import I64
 from zpobs.model.scans import CLASSES_MAX
+from zpobs.model.state import StateReader, StateWriter, check, rows_of_any
 from zpobs.runs import ClassOutcome, PoolRuns, Run, RunSums, Trigger
 from zpobs.wire import Words
 
@@ -20,6 +21,39 @@ RUNS_MAX = 16
 # Trigger words of the wire: 0, TRIGGER_CALL, TRIGGER_SHRINKER.
 _TRIGGERS = 3
 _RUNS, _MOVES, _PAGES, _DURATION = range(4)
+# Columns of a state.
+_RUN_COLUMNS = {
+    "pool": np.uint32,
+    "begin_ns": np.uint64,
+    "trigger": np.uint8,
+    "end_ns": np.uint64,
+    "moves": np.uint64,
+    "pages": np.uint64,
+    "classes": np.uint64,
+}
+_CLASS_COLUMNS = {
+    "pool": np.uint32,
+    "begin_ns": np.uint64,
+    "class_index": np.uint16,
+    "moves": np.uint64,
+    "pages": np.uint64,
+    "took_ns": np.int64,
+}
+_POOL_COLUMNS = {"pool": np.uint32, "unended": np.int64}
+_SUM_COLUMNS = {
+    "pool": np.uint32,
+    "trigger": np.uint8,
+    "runs": np.int64,
+    "moves": np.int64,
+    "pages": np.int64,
+    "took_ns": np.int64,
+}
+_MOVE_COLUMNS = {
+    "pool": np.uint32,
+    "trigger": np.uint8,
+    "class_index": np.uint16,
+    "moves": np.int64,
+}
 _U32 = np.uint64(0xFFFFFFFF)
 _BYTE = np.uint64(0xFF)
 
@@ -46,7 +80,6 @@ class _Pool:
     by_class: I64 = field(
         default_factory=lambda: np.zeros((_TRIGGERS, CLASSES_MAX), dtype=np.int64)
     )
-    class_pages: int = 0
     unended: int = 0
     made: tuple[object, tuple[Run, ...]] | None = None
 
@@ -77,6 +110,57 @@ class RunLedger:
     def forget(self, serial: int) -> None:
         """Drop a pool that is gone."""
         self._pools.pop(serial, None)
+
+    def save(self, out: StateWriter) -> None:
+        """Add all to a state."""
+        pools = self._pools.items()
+        runs = [(serial, *each) for serial, pool in pools for each in pool.runs.items()]
+        out.rows(
+            "runs",
+            _RUN_COLUMNS,
+            [
+                (serial, begin_ns, run.trigger, run.end_ns, run.moves, run.pages, run.told)
+                for serial, begin_ns, run in runs
+            ],
+        )
+        classes = [(serial, at, *each) for serial, at, run in runs for each in run.classes]
+        out.rows("runs.classes", _CLASS_COLUMNS, classes)
+        rest = [(serial, pool.unended) for serial, pool in pools]
+        out.rows("runs.pools", _POOL_COLUMNS, rest)
+        sums = [
+            (serial, trigger, *pool.by_trigger[trigger].tolist())
+            for serial, pool in pools
+            for trigger in rows_of_any(pool.by_trigger).tolist()
+        ]
+        out.rows("runs.triggers", _SUM_COLUMNS, sums)
+        moves = [
+            (serial, trigger, index, int(pool.by_class[trigger, index]))
+            for serial, pool in pools
+            for trigger, index in np.argwhere(pool.by_class).tolist()
+        ]
+        out.rows("runs.moves", _MOVE_COLUMNS, moves)
+
+    def load(self, given: StateReader) -> None:
+        """Take all from a state, with nothing here before."""
+        for serial, unended in given.rows("runs.pools", _POOL_COLUMNS, keys=1):
+            self._pools[serial] = _Pool(unended=unended)
+        for serial, begin_ns, *rest in given.rows("runs", _RUN_COLUMNS, keys=2):
+            self._loaded(serial).runs[begin_ns] = _Run(*rest)
+        for serial, begin_ns, *each in given.rows("runs.classes", _CLASS_COLUMNS, keys=0):
+            run = self._loaded(serial).runs.get(begin_ns)
+            check(run is not None and each[0] < CLASSES_MAX, "runs.classes")
+            assert run is not None
+            run.classes.append((each[0], each[1], each[2], each[3]))
+        for serial, trigger, *sums in given.rows("runs.triggers", _SUM_COLUMNS, keys=2):
+            check(trigger < _TRIGGERS, "runs.triggers.trigger")
+            self._loaded(serial).by_trigger[trigger] = sums
+        for serial, trigger, index, moves in given.rows("runs.moves", _MOVE_COLUMNS, keys=3):
+            check(trigger < _TRIGGERS and index < CLASSES_MAX, "runs.moves")
+            self._loaded(serial).by_class[trigger, index] = moves
+
+    def _loaded(self, serial: int) -> _Pool:
+        check(serial in self._pools, "runs.pools.pool")
+        return self._pools[serial]
 
     def of_pool(
         self,
@@ -132,7 +216,6 @@ def _take_classes(pool: _Pool, records: Words) -> None:
     moves = (records[:, 4] & _U32).astype(np.int64)
     pages = (records[:, 4] >> np.uint64(32)).astype(np.int64)
     np.add.at(pool.by_class, (_trigger(records), index), moves)
-    pool.class_pages += int(pages.sum())
     took = (records[:, wire.WORD_TIME] - records[:, 5]).astype(np.int64)
     took[records[:, 5] == 0] = -1
     # Only those of the last runs can be listed.

@@ -56,7 +56,20 @@ class FrameArena:
 
     def gather(self, spans: U32, pages: I64) -> U64:
         """Return the frames of all spans end to end, shape (sum of pages,)."""
-        start = np.cumsum(pages) - pages
-        at = np.arange(int(pages.sum()), dtype=np.int64)
-        at += np.repeat(spans.astype(np.int64) - start, pages)
-        return self.frames.take(at)
+        return self.frames.take(_end_to_end(spans.astype(np.int64), pages))
+
+    def put(self, spans: U32, pages: I64, frames: U64) -> None:
+        """Store frames of all spans, which are end to end as :meth:`gather` returns them."""
+        self.frames[_end_to_end(spans.astype(np.int64), pages)] = frames
+
+
+def _end_to_end(first: I64, lengths: I64) -> I64:
+    """Return the numbers first, first + 1, ... of all, so many of each."""
+    at = np.arange(int(lengths.sum()), dtype=np.int64)
+    at += np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
+    return at
+
+
+def places_in_chains(pages: I64) -> I64:
+    """Return of all pages of chains, end to end, which of its chain each is, from 0."""
+    return _end_to_end(np.zeros(len(pages), dtype=np.int64), pages)

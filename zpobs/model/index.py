@@ -30,11 +30,19 @@ _LEAF_BITS = PAGE_SHIFT - GRANULE_SHIFT
 _PAGE_BITS = BLOCK_SHIFT - PAGE_SHIFT
 _BLOCK_BITS = REGION_SHIFT - BLOCK_SHIFT
 _REGION_BITS = ADDRESS_BITS - REGION_SHIFT
+# More than the memory of any machine lies in: 512 TiB.
+REGIONS_MAX = 1024
+_REGION_AT = 64 - _REGION_BITS
 
 
 def granules(address: U64) -> U64:
     """Return the granule number of each address: equal for addresses that share a row."""
     return (address & np.uint64((1 << ADDRESS_BITS) - 1)) >> np.uint64(GRANULE_SHIFT)
+
+
+def regions(address: U64) -> int:
+    """Return in how many regions addresses lie: each costs an index 1 MiB."""
+    return len(unique_sorted((address << np.uint64(64 - ADDRESS_BITS)) >> np.uint64(_REGION_AT)))
 
 
 class AddressIndex:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from zpobs.life import AGE_BUCKETS, PoolLife, bucket_of
 from zpobs.model.arrays import I64, U64, Bools
+from zpobs.model.pools import CELL_KINDS, PoolDirectory
 from zpobs.model.rows import (
     LIVE,
     SCANNED,
@@ -26,6 +27,7 @@ from zpobs.model.rows import (
     ZspageRows,
 )
 from zpobs.model.scans import CLASSES_MAX
+from zpobs.model.state import StateReader, StateWriter, check, member, rows_of_any
 
 _Number = TypeVar("_Number", np.int64, np.uint64)
 _U16 = np.uint64(0xFFFF)
@@ -34,6 +36,29 @@ _COUNTS = 7
 # Whatever the kernel's groups are, a record has eight bits for one; no kernel has more than 12.
 _GROUPS = 16
 _NEVER_NS = np.int64(2**63 - 1)
+
+# Of a state: single values, and how columns by class and by pool are called.
+_VALUES = {
+    "begin_ns": int,
+    "awaits_scan": bool,
+    "disordered": int,
+    "loss": int,
+    "loss_begin": int,
+}
+_COUNT_COLUMNS = {
+    "started": _STARTED,
+    "births": _BIRTHS,
+    "found": _FOUND,
+    "deaths": _DEATHS,
+    "vanished": _VANISHED,
+    "lifetimes_known": _KNOWN,
+    "lifetimes_ns": _SUM_NS,
+}
+_POOL_COLUMNS = {
+    "lifetimes_unknown": "_unknown",
+    "shortest_ns": "_shortest_ns",
+    "longest_ns": "_longest_ns",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +232,47 @@ class LifeLedger:
         self._counts[own] = self._group_ns[own] = 0
         self._lifetimes[slot] = self._unknown[slot] = self._longest_ns[slot] = 0
         self._shortest_ns[slot] = _NEVER_NS
+
+    def save(self, out: StateWriter, pools: PoolDirectory) -> None:
+        """Add all to a state."""
+        out.value("life", {name: getattr(self, f"_{name}") for name in _VALUES})
+        cells = rows_of_any(self._counts)
+        counts = {name: self._counts[cells, what] for name, what in _COUNT_COLUMNS.items()}
+        out.table("life.classes", pools.named(cells) | counts)
+        cells, groups = np.nonzero(self._group_ns)
+        spent = {"group": groups, "spent_ns": self._group_ns[cells, groups]}
+        out.table("life.groups", pools.named(cells) | spent)
+        slots, buckets = np.nonzero(self._lifetimes)
+        ended = {"bucket": buckets, "zspages": self._lifetimes[slots, buckets]}
+        out.table("life.lifetimes", {"pool": pools.serials(slots)} | ended)
+        slots = np.flatnonzero((self._unknown > 0) | (self._shortest_ns != _NEVER_NS))
+        own = {name: getattr(self, held)[slots] for name, held in _POOL_COLUMNS.items()}
+        out.table("life.pools", {"pool": pools.serials(slots)} | own)
+
+    def load(self, given: StateReader, pools: PoolDirectory) -> None:
+        """Take all from a state, with nothing here before."""
+        values = given.value("life", dict)
+        for name, kind in _VALUES.items():
+            setattr(self, f"_{name}", member(values, name, kind))
+        self._grow(pools.slots_end - 1)
+        columns = given.table("life.classes", CELL_KINDS | dict.fromkeys(_COUNT_COLUMNS, np.int64))
+        cells = pools.cells(columns, "life.classes")
+        for name, what in _COUNT_COLUMNS.items():
+            self._counts[cells, what] = columns[name]
+        columns = given.table("life.groups", CELL_KINDS | {"group": np.uint8, "spent_ns": np.int64})
+        check((columns["group"] < _GROUPS).all(), "life.groups.group")
+        cells = pools.cells(columns, "life.groups")
+        self._group_ns[cells, columns["group"]] = columns["spent_ns"]
+        kinds = {"pool": np.int64, "bucket": np.uint8, "zspages": np.int64}
+        columns = given.table("life.lifetimes", kinds)
+        check((columns["bucket"] < AGE_BUCKETS).all(), "life.lifetimes.bucket")
+        slots = pools.slots_of(columns["pool"], "life.lifetimes.pool")
+        self._lifetimes[slots, columns["bucket"]] = columns["zspages"]
+        kinds = {"pool": np.int64, **dict.fromkeys(_POOL_COLUMNS, np.int64)}
+        columns = given.table("life.pools", kinds)
+        slots = pools.slots_of(columns["pool"], "life.pools.pool")
+        for name, held in _POOL_COLUMNS.items():
+            getattr(self, held)[slots] = columns[name]
 
     def note_loss(self, loss: int) -> None:
         """Note how many observations are lost by now, in all."""

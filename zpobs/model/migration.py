@@ -9,8 +9,19 @@ import numpy as np
 from zpobs import wire
 from zpobs.migration import PoolMigration, Refusal
 from zpobs.model.rows import LIVE, STATE_CLASS_SHIFT, ZspageRows
+from zpobs.model.state import StateReader, StateWriter
 from zpobs.wire import Words
 
+# Columns of a state; errno values are positive there.
+_ERRORS = {"pool": np.uint32, "errno": np.uint64, "failures": np.int64}
+_REFUSING = {
+    "pool": np.uint32,
+    "address": np.uint64,
+    "times": np.int64,
+    "errno": np.uint64,
+    "last_ns": np.uint64,
+    "first_ns": np.uint64,
+}
 # Zspages of a pool that are remembered for having refused.
 REFUSING_MAX = 256
 
@@ -69,6 +80,32 @@ class MigrationLedger:
     def forget(self, serial: int) -> None:
         """Drop a pool that is gone."""
         self._pools.pop(serial, None)
+
+    def save(self, out: StateWriter) -> None:
+        """Add all to a state; the zspages of a pool are in the order of their last refusal."""
+        pools = self._pools.items()
+        errors = [
+            (serial, -error, count)
+            for serial, pool in pools
+            for error, count in pool.errors.items()
+        ]
+        refused = [
+            (serial, zspage, one.times, -one.error, one.last_ns, one.first_ns)
+            for serial, pool in pools
+            for zspage, one in pool.zspages.items()
+        ]
+        out.rows("migrations.errors", _ERRORS, errors)
+        out.rows("migrations.refusing", _REFUSING, refused)
+
+    def load(self, given: StateReader) -> None:
+        """Take all from a state, with nothing here before."""
+        for serial, error, count in given.rows("migrations.errors", _ERRORS, keys=2):
+            self._pools.setdefault(serial, _Failures()).errors[-error] = count
+        for serial, zspage, times, error, last_ns, first_ns in given.rows(
+            "migrations.refusing", _REFUSING, keys=2
+        ):
+            one = _Refused(times, -error, last_ns, first_ns)
+            self._pools.setdefault(serial, _Failures()).zspages[zspage] = one
 
     def of_pool(
         self, table: ZspageRows, serial: int, slot: int, *, counted: int | None, ago_ns: int

@@ -27,7 +27,7 @@ from zpobs.model.objects import (
     ObjectLedger,
 )
 from zpobs.model.pools import Pool
-from zpobs.model.rows import LIVE, STATE_INUSE_SHIFT, ZspageRows
+from zpobs.model.rows import LIVE, STATE_CLASS_SHIFT, STATE_INUSE_SHIFT, ZspageRows
 from zpobs.model.scans import CLASSES_MAX
 from zpobs.objects import (
     PIN_SHARE,
@@ -212,10 +212,14 @@ def _pins(
     near = (PIN_SHARE * inuse <= capacities[index]) & (inuse > 0) & ((state & LIVE) != 0)
     near &= table.address[zspages] == held.zspage[rows]
     _, at = np.unique(zspages[near], return_index=True)
-    pages = int(lengths[index[near]][at].sum())
+    # The zspage's own class: an object whose end was lost may have been of another in its place.
+    own = (state[near][at] >> np.uint64(STATE_CLASS_SHIFT)).astype(np.int64) & 0xFFFF
+    pages = int(lengths[own].sum())
     picked = np.flatnonzero(near)
     count = len(picked)
-    picked = picked[np.argsort(held.time_ns[rows[picked]], kind="stable")[:PINS_LISTED]]
+    # By time, and of one time by handle: which rows they have says nothing.
+    order = np.lexsort((held.handle[rows[picked]], held.time_ns[rows[picked]]))
+    picked = picked[order[:PINS_LISTED]]
     pinning, known = rows[picked], held.known[rows[picked]]
     place = held.place[pinning]
     commands = np.stack([held.comm_low[pinning], held.comm_high[pinning]], axis=1)

@@ -8,6 +8,7 @@ told within one is put together by columns, never an object at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from zpobs.addons import MapFill
 from zpobs.life import AGE_BUCKETS, bucket_of
 from zpobs.model.arrays import I64, U64, Bools, FreeList, grown, grown_length
 from zpobs.model.columns import records_by_column
-from zpobs.model.index import AddressIndex
-from zpobs.model.pools import PoolDirectory
+from zpobs.model.index import REGIONS_MAX, AddressIndex, granules, regions
+from zpobs.model.pools import CELL_KINDS, PoolDirectory
 from zpobs.model.scans import CLASSES_MAX
+from zpobs.model.state import StateReader, StateWriter, check, distinct, member, rows_of_any, texts
 from zpobs.objects import OBJECTS_KEPT, VARIANCE_GROUPS, Sampling, variance_group
 from zpobs.wire import Words
 
@@ -59,6 +61,33 @@ _COLUMNS = {
     "cell": np.int32,
     "known": np.uint8,
 }
+
+# How a state names columns, sums by class, and what is packed.
+_STATE_COLUMNS = {
+    "handle": "handle",
+    "zspage": "zspage",
+    "value": "value",
+    "stored_ns": "time_ns",
+    "requested_bytes": "size",
+    "cgroup": "cgroup",
+    "slot": "slot",
+    "command_low": "comm_low",
+    "command_high": "comm_high",
+}
+_STATE_FLAGS = {"sized": SIZED, "has_slot": SLOTTED, "is_swap": SWAP, "of_page": OF_PAGE}
+_SUM_COLUMNS = {
+    "stored": STORED,
+    "freed": FREED,
+    "vanished": VANISHED,
+    "unkept": UNKEPT,
+    "freed_unseen": FREED_UNSEEN,
+    "moves": MOVES,
+    "lifetimes_ns": LIFETIME_NS,
+}
+_VALUES = ("rate", "multiplier", "kept", "begin_ns")
+_RATE_MAX = 1 << 32
+_CPU_SHIFT, _NODE_SHIFT = np.uint64(32), np.uint64(48)
+_U16 = np.uint64(0xFFFF)
 
 
 class ObjectRows:
@@ -112,6 +141,37 @@ class ObjectRows:
     def live(self) -> I64:
         """Return the rows of all live objects."""
         return np.flatnonzero(self.handle[: self._free.end])
+
+    def save(self, out: StateWriter, pools: PoolDirectory) -> None:
+        """Add them to a state, by rising handle."""
+        rows = self.live()
+        rows = rows[np.argsort(self.handle[rows])]
+        columns = {name: getattr(self, own)[rows] for name, own in _STATE_COLUMNS.items()}
+        place, known = self.place[rows], self.known[rows]
+        columns |= pools.named(self.cell[rows].astype(np.int64))
+        columns["cpu"] = (place >> _CPU_SHIFT) & _U16
+        columns["node"] = place >> _NODE_SHIFT
+        columns |= {name: (known & flag) != 0 for name, flag in _STATE_FLAGS.items()}
+        out.table("objects", columns)
+
+    def load(self, given: StateReader, pools: PoolDirectory) -> None:
+        """Take them from a state, with nothing here before."""
+        kinds: dict[str, Any] = {name: _COLUMNS[own] for name, own in _STATE_COLUMNS.items()}
+        kinds |= CELL_KINDS | {"cpu": np.uint16, "node": np.uint16}
+        columns = given.table("objects", kinds | dict.fromkeys(_STATE_FLAGS, np.bool_))
+        handle = columns["handle"]
+        key = handle << _HANDLE_SHIFT
+        check(handle.all() and distinct(granules(key)), "objects.handle")
+        check(regions(key) <= REGIONS_MAX, "objects.handle")
+        rows = self.add(handle)
+        for name, own in _STATE_COLUMNS.items():
+            getattr(self, own)[rows] = columns[name]
+        self.cell[rows] = pools.cells(columns, "objects")
+        self.place[rows] = columns["class_index"].astype(np.uint64)
+        self.place[rows] |= columns["cpu"].astype(np.uint64) << _CPU_SHIFT
+        self.place[rows] |= columns["node"].astype(np.uint64) << _NODE_SHIFT
+        for name, flag in _STATE_FLAGS.items():
+            self.known[rows] |= np.where(columns[name], flag, 0).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +378,66 @@ class ObjectLedger:
 
     def _count(self, cells: I64, what: int) -> None:
         np.add.at(self.sums[:, what], cells, 1)
+
+    def save(self, out: StateWriter, pools: PoolDirectory) -> None:
+        """Add all to a state, the objects by rising handle."""
+        out.value(
+            "objects",
+            {
+                "rate": self.sampling.rate,
+                "multiplier": self.sampling.multiplier,
+                "kept": self.kept,
+                "begin_ns": self.begin_ns,
+                "no_programs": self.no_programs,
+                "losses": list(self.losses),
+                "partly": [list(each) for each in self.partly],
+            },
+        )
+        self.rows.save(out, pools)
+        cells = rows_of_any(self.sums)
+        sums = {name: self.sums[cells, what] for name, what in _SUM_COLUMNS.items()}
+        out.table("objects.classes", pools.named(cells) | sums)
+        cells, buckets = np.nonzero(self.lifetimes)
+        ended = {"bucket": buckets, "objects": self.lifetimes[cells, buckets]}
+        out.table("objects.lifetimes", pools.named(cells) | ended)
+        slots, groups, what = np.nonzero(self.groups)
+        kept = {"group": groups, "sum": what, "objects": self.groups[slots, groups, what]}
+        out.table("objects.groups", {"pool": pools.serials(slots)} | kept)
+
+    @classmethod
+    def load(cls, given: StateReader, pools: PoolDirectory) -> ObjectLedger:
+        """Return the ledger that a state tells of."""
+        values = given.value("objects", dict)
+        rate, multiplier, kept, begin_ns = (member(values, name, int) for name in _VALUES)
+        check(0 < rate <= _RATE_MAX and multiplier & 1 == 1, "objects.rate")
+        check(multiplier < 1 << 64, "objects.multiplier")
+        ledger = cls(Sampling(rate, multiplier), kept)
+        partly = []
+        for each in member(values, "partly", list):
+            check(isinstance(each, list) and len(each) == 2, "objects.partly")
+            owner, why = texts(each, "objects.partly")
+            partly.append((owner, why))
+        ledger.begin(begin_ns, member(values, "no_programs", str), tuple(partly))
+        ledger.losses = texts(member(values, "losses", list), "objects.losses")
+        ledger.grow(pools.slots_end - 1)
+        ledger.rows.load(given, pools)
+        kinds = CELL_KINDS | dict.fromkeys(_SUM_COLUMNS, np.int64)
+        columns = given.table("objects.classes", kinds)
+        cells = pools.cells(columns, "objects.classes")
+        for name, what in _SUM_COLUMNS.items():
+            ledger.sums[cells, what] = columns[name]
+        kinds = CELL_KINDS | {"bucket": np.uint8, "objects": np.int64}
+        columns = given.table("objects.lifetimes", kinds)
+        check((columns["bucket"] < AGE_BUCKETS).all(), "objects.lifetimes.bucket")
+        cells = pools.cells(columns, "objects.lifetimes")
+        ledger.lifetimes[cells, columns["bucket"]] = columns["objects"]
+        kinds = {"pool": np.int64, "group": np.uint8, "sum": np.uint8, "objects": np.int64}
+        columns = given.table("objects.groups", kinds)
+        check((columns["group"] < VARIANCE_GROUPS).all(), "objects.groups.group")
+        check((columns["sum"] < _GROUP_SUMS).all(), "objects.groups.sum")
+        slots = pools.slots_of(columns["pool"], "objects.groups.pool")
+        ledger.groups[slots, columns["group"], columns["sum"]] = columns["objects"]
+        return ledger
 
     def lose(self, rows: I64) -> None:
         """Note that distinct rows were found gone: their ends were not told."""

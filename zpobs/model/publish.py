@@ -150,8 +150,8 @@ class Publisher:
 
     def __init__(self, kernel: Kernel, coverage: Coverage, covered_ns: int = 0) -> None:
         self._kernel = kernel
-        self._coverage = coverage
-        self._covered_ns = covered_ns
+        self.coverage = coverage
+        self.covered_ns = covered_ns
 
     def snapshot(
         self,
@@ -226,7 +226,7 @@ class Publisher:
         if known.life is None:
             return None
         rows = live.rows[live.slot == pool.slot]
-        coverage = self._coverage
+        coverage = self.coverage
         why = "; ".join(coverage.unseen)
         if not coverage.hooks:
             why = f"no probe is attached: {coverage.why_no_hooks}"
@@ -241,13 +241,13 @@ class Publisher:
             sizes,
             (counters.compactions, counters.moves, counters.pages_freed),
             of_zram=pool.owner == "zram",
-            untold=self._coverage.untold,
+            untold=self.coverage.untold,
             ago_ns=ago_ns,
         )
 
     def judge(self, losses: LossHistory, scans: ScanLedger) -> Judge:
         """Return the judge of what is known now."""
-        return Judge(self._coverage, losses, scans, self._covered_ns)
+        return Judge(self.coverage, losses, scans, self.covered_ns)
 
     def _kernel_of(self, views: list[PoolView]) -> Kernel:
         """Return the kernel, its chain size told by a whole class table if nothing else tells it.
@@ -270,7 +270,7 @@ class Publisher:
         cells = cells + np.arange(CLASSES_MAX)
         changed: Bools = sums.zspages != scans.zspages(cells, scans.capacity[cells])
         changed |= sums.objects != scans.objects[cells]
-        if self._coverage.hooks:
+        if self.coverage.hooks:
             key = live.slot * CLASSES_MAX + live.class_index
             newer = known.rows.touched_ns(live.rows) > scans.end_ns.take(key)
             changed |= np.bincount(key[newer], minlength=len(scans.end_ns))[cells] > 0
@@ -297,8 +297,8 @@ class Publisher:
             lost=last.ring_full if last else 0,
             missed_runs=last.missed if last else 0,
             missed_counting_runs=last.missed_counting_runs if last else 0,
-            missed_hooks=self._coverage.missed_hooks,
-            hooks=self._coverage.hooks,
+            missed_hooks=self.coverage.missed_hooks,
+            hooks=self.coverage.hooks,
             scans=rounds.count,
             last_scan_ns=ago_ns + rounds.end_ns if rounds.count else None,
             reasons=tuple(reasons),
@@ -319,7 +319,7 @@ class Publisher:
         stale = verdict.stale[index] & (walked >= 0)
 
         def counted(name: str, word: int) -> I64 | None:
-            if pool.class_counters is None or name in self._coverage.uncounted:
+            if pool.class_counters is None or name in self.coverage.uncounted:
                 return None
             return _frozen(words[index, word])
 
@@ -340,12 +340,12 @@ class Publisher:
 
     def _counters(self, pool: Pool) -> Counters:
         def by_class(name: str, word: int) -> int | None:
-            if pool.class_counters is None or name in self._coverage.uncounted:
+            if pool.class_counters is None or name in self.coverage.uncounted:
                 return None
             return int(pool.class_counters[:, word].sum())
 
         def by_pool(name: str, word: int) -> int | None:
-            if pool.pool_counters is None or name in self._coverage.uncounted:
+            if pool.pool_counters is None or name in self.coverage.uncounted:
                 return None
             return int(pool.pool_counters[word])
 
@@ -458,6 +458,7 @@ _EVENT_NAMES = {
     wire.KIND_ALLOC_FAILURE: "alloc_failure",
     wire.KIND_DEFERRED_FREE: "deferred_free",
 }
+EVENT_KINDS = frozenset(_EVENT_NAMES)
 # How many of words 3..6 mean something; names are told by the pools themselves.
 _EVENT_VALUES = {
     wire.KIND_COMPACT_END: 3,

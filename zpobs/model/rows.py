@@ -11,6 +11,8 @@ last record was.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from zpobs import wire
@@ -24,10 +26,14 @@ from zpobs.model.arrays import (
     FreeList,
     grown,
     grown_length,
+    rising,
     unique_sorted,
 )
-from zpobs.model.frames import FrameArena
-from zpobs.model.index import AddressIndex, granules
+from zpobs.model.frames import FrameArena, places_in_chains
+from zpobs.model.index import REGIONS_MAX, AddressIndex, granules, regions
+from zpobs.model.pools import PoolDirectory
+from zpobs.model.scans import CLASSES_MAX
+from zpobs.model.state import Column, StateReader, StateWriter, check, distinct
 
 STATE_CLASS_SHIFT = 16
 STATE_INUSE_SHIFT = 32
@@ -160,6 +166,39 @@ class ZspageRows:
         # The last of several assignments to one row stays: the oldest.
         self.first_ns[rows] = np.minimum(self.first_ns[rows], time_ns)
 
+    def store_newest(self, rows: I64, time_ns: U64, state: U64, freeobj: U16) -> None:
+        """Store states, none older than its row; the last assignment to a row stays."""
+        self.time_ns[rows] = time_ns
+        # What stayed is the newest of each row if no record is newer than it.
+        if not rising(time_ns) and (self.time_ns.take(rows) < time_ns).any():
+            order = np.argsort(time_ns, kind="stable")
+            rows, time_ns = rows[order], time_ns[order]
+            state, freeobj = state[order], freeobj[order]
+            self.time_ns[rows] = time_ns
+        self.state[rows] = state
+        self.freeobj[rows] = freeobj
+
+    def see_unborn(self, rows: I64, time_ns: U64, boundary: Bools, old_ns: U64) -> None:
+        """Note the oldest states of zspages whose birth was not seen."""
+        early = (old_ns == 0) | (time_ns < old_ns)
+        early &= ~boundary
+        if early.any():
+            self.first_seen(rows[early], time_ns[early])
+
+    def readdress(self, rows: I64, time_ns: U64, address: U64, late: Bools) -> I64:
+        """Give rows the address of the newest zspage in their granule.
+
+        Return the records that told another address than was known: the
+        zspage that was there before is no more.
+        """
+        moved = self.address.take(rows) != address
+        if not moved.any():
+            return np.zeros(0, dtype=np.int64)
+        at = np.flatnonzero(moved & ~late)
+        at = at[np.argsort(time_ns[at], kind="stable")]
+        self.address[rows[at]] = address[at]
+        return at
+
     def late(self, rows: I64, time_ns: U64, old_ns: U64, newborn: Bools) -> Bools:
         """Return which states, in order of arrival, are older than what is known; shape (n,).
 
@@ -172,6 +211,74 @@ class ZspageRows:
             dead &= ~np.isin(rows, rows[newborn & dead & (time_ns == old_ns)])
             late &= (time_ns < old_ns) | (dead & ~newborn & (old_ns > 0))
         return late
+
+    def save(self, out: StateWriter, pools: PoolDirectory) -> None:
+        """Add all to a state, by rising address: live zspages, and tombstones apart."""
+        used = np.flatnonzero(self.address[: self.end])
+        used = used[np.argsort(self.address[used])]
+        live = (self.state[used] & LIVE) != 0
+        rows = used[live]
+        state = self.state[rows]
+        told = {
+            "class_index": state >> np.uint64(STATE_CLASS_SHIFT) & _U16,
+            "inuse": state >> np.uint64(STATE_INUSE_SHIFT) & _U16,
+            "fullness": state >> np.uint64(STATE_FULLNESS_SHIFT),
+            "flags": (state & ~LIVE) >> np.uint64(STATE_FLAGS_SHIFT) & _BYTE,
+            "freeobj": self.freeobj[rows],
+        }
+        out.table("zspages", self._common(rows, pools) | told)
+        out.table("tombstones", self._common(used[~live], pools))
+
+    def _common(self, rows: I64, pools: PoolDirectory) -> dict[str, Column]:
+        """Return the columns that a state has of the living and of the dead."""
+        pages = self.pages[rows].astype(np.int64)
+        frames = self.arena.gather(self.span[rows], pages)
+        part = places_in_chains(pages) // wire.FRAMES_PER_RECORD
+        frames[(np.repeat(self.parts[rows], pages) >> part) & 1 == 0] = 0
+        held = {name: getattr(self, own)[rows] for name, own in _STATE_COLUMNS.items()}
+        slots = (self.state[rows] & _U16).astype(np.int64)
+        return {"pool": pools.serials(slots), **held, "frames": frames}
+
+    def load(self, given: StateReader, pools: PoolDirectory, groups: int) -> None:
+        """Take all from a state, with nothing here before; the kernel has so many groups."""
+        kinds = _STATE_KINDS | _TOLD_KINDS
+        columns = given.table("zspages", kinds, apart=("frames",))
+        check((columns["fullness"] < groups).all(), "zspages.fullness")
+        check((columns["class_index"] < CLASSES_MAX).all(), "zspages.class_index")
+        check((columns["flags"].astype(np.uint64) << _FLAGS & LIVE == 0).all(), "zspages.flags")
+        rows, slots = self._load(columns, pools, "zspages")
+        check(bool(slots.all()) and not pools.gone[slots].any(), "zspages.pool")
+        state = columns["class_index"].astype(np.uint64) << np.uint64(STATE_CLASS_SHIFT)
+        state |= columns["inuse"].astype(np.uint64) << np.uint64(STATE_INUSE_SHIFT)
+        state |= columns["flags"].astype(np.uint64) << _FLAGS
+        state |= columns["fullness"].astype(np.uint64) << np.uint64(STATE_FULLNESS_SHIFT)
+        self.state[rows] |= state | LIVE
+        self.freeobj[rows] = columns["freeobj"]
+        self._load(given.table("tombstones", _STATE_KINDS, apart=("frames",)), pools, "tombstones")
+
+    def _load(
+        self, columns: dict[str, Column], pools: PoolDirectory, table: str
+    ) -> tuple[I64, I64]:
+        """Take what the living and the dead have; return their rows and the slots of pools."""
+        address, pages, frames = columns["address"], columns["pages"], columns["frames"]
+        fine = address.all() and regions(address) <= REGIONS_MAX
+        before = self.held
+        check(fine and distinct(granules(address)), f"{table}.address")
+        rows = self.find_or_add(address)
+        check(self.held == before + len(address), f"{table}.address")
+        check((pages <= wire.CHAIN_MAX).all(), f"{table}.pages")
+        parts = columns["parts"]
+        check((parts & ~WHOLE_PARTS[pages] == 0).all(), f"{table}.parts")
+        check(len(frames) == int(pages.sum(dtype=np.int64)), f"{table}.frames")
+        for name, own in _STATE_COLUMNS.items():
+            getattr(self, own)[rows] = columns[name]
+        chained = pages > 0
+        spans = self.arena.take(pages[chained])
+        self.span[rows[chained]] = spans
+        self.arena.put(spans, pages[chained].astype(np.int64), frames)
+        slots = pools.slots_of(columns["pool"], f"{table}.pool", none=True)
+        self.state[rows] = slots.astype(np.uint64)
+        return rows, slots
 
     def touched_ns(self, rows: I64) -> U64:
         """Return the time of the newest record of each row, shape (n,)."""
@@ -194,6 +301,36 @@ _COLUMNS = (
     "parts",
     "born",
 )
+
+_U16, _BYTE, _FLAGS = np.uint64(0xFFFF), np.uint64(0xFF), np.uint64(STATE_FLAGS_SHIFT)
+# How a state names the columns of the living and of the dead; frames are end to end there.
+_STATE_COLUMNS = {
+    "address": "address",
+    "seen_ns": "time_ns",
+    "first_ns": "first_ns",
+    "born": "born",
+    "chain_ns": "generation_ns",
+    "pages": "pages",
+    "parts": "parts",
+}
+_STATE_KINDS: dict[str, Any] = {
+    "address": np.uint64,
+    "pool": np.int64,
+    "seen_ns": np.uint64,
+    "first_ns": np.uint64,
+    "born": np.bool_,
+    "chain_ns": np.uint64,
+    "pages": np.uint8,
+    "parts": np.uint8,
+    "frames": np.uint64,
+}
+_TOLD_KINDS: dict[str, Any] = {
+    "class_index": np.uint16,
+    "inuse": np.uint16,
+    "fullness": np.uint8,
+    "flags": np.uint8,
+    "freeobj": np.uint16,
+}
 
 
 class Tombstones:
@@ -225,6 +362,19 @@ class Tombstones:
         self._rows[self._end : end] = rows
         self._time_ns[self._end : end] = time_ns
         self._end = end
+
+    def save(self, out: StateWriter, table: ZspageRows) -> None:
+        """Add the entries to a state, in their order; those of rows long free have no address."""
+        kept = slice(self._begin, self._end)
+        address = table.address[self._rows[kept]]
+        out.table("burials", {"address": address, "time_ns": self._time_ns[kept]})
+
+    def load(self, given: StateReader, table: ZspageRows) -> None:
+        """Take the entries from a state, with none here before."""
+        columns = given.table("burials", {"address": np.uint64, "time_ns": np.uint64})
+        rows = table.find(columns["address"])
+        check((table.address[rows] == columns["address"]).all(), "burials.address")
+        self.add(rows, columns["time_ns"])
 
     def expire(self, table: ZspageRows, newest_ns: int) -> None:
         """Release what is older than ``keep_ns`` before ``newest_ns``, or too many."""

@@ -13,11 +13,13 @@ then, but do not drift away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from zpobs.model.arrays import I64, U64, Bools, grown
+from zpobs.model.state import StateReader, StateWriter, member, texts
 from zpobs.wire import Words
 
 CLASSES_MAX = 512
@@ -131,6 +133,26 @@ class ScanLedger:
         self.verified[cells] = False
         np.minimum.at(self.known_ns, cells, time_ns)
 
+    def told(self) -> Bools:
+        """Return which cells anything was told of."""
+        some: Bools = self._begin_ns != _CLOSED_NS
+        for name in _COLUMNS:
+            if name != "_begin_ns":
+                some |= getattr(self, name) != 0
+        return some
+
+    def columns(self, cells: I64) -> dict[str, U64]:
+        """Return what is known of cells, for a state."""
+        kept = {name: getattr(self, own)[cells] for name, own in STATE_COLUMNS.items()}
+        return geometry_columns(self.geometry[cells]) | kept
+
+    def load(self, cells: I64, columns: dict[str, U64]) -> None:
+        """Take what a state has of cells."""
+        self.geometry[cells] = packed_geometry(columns)
+        for name, own in STATE_COLUMNS.items():
+            getattr(self, own)[cells] = columns[name]
+        self.newest_swept_ns = int(self.swept_ns.max())
+
     def grow(self, slots: int) -> None:
         """Make room for more pools."""
         old = len(self.geometry)
@@ -159,6 +181,45 @@ _COLUMNS = (
     "_seen_objects",
 )
 
+# How a state names all but the geometry, which it has in three columns.
+STATE_COLUMNS = {
+    "capacity": "capacity",
+    "objects": "objects",
+    "verified": "verified",
+    "known_ns": "known_ns",
+    "swept_ns": "swept_ns",
+    "end_ns": "end_ns",
+    "walk_begin_ns": "_begin_ns",
+    "walk_zspages": "_seen",
+    "walk_objects": "_seen_objects",
+}
+STATE_KINDS = {
+    name: np.bool_ if name == "verified" else np.uint64 if name.endswith("_ns") else np.int64
+    for name in STATE_COLUMNS
+}
+GEOMETRY_KINDS = {
+    "size_bytes": np.uint32,
+    "objs_per_zspage": np.uint16,
+    "pages_per_zspage": np.uint16,
+}
+
+
+def geometry_columns(words: U64) -> dict[str, U64]:
+    """Return what geometry words of size classes pack."""
+    return {
+        "size_bytes": words & np.uint64(0xFFFFFFFF),
+        "objs_per_zspage": words >> np.uint64(32) & np.uint64(0xFFFF),
+        "pages_per_zspage": words >> np.uint64(48),
+    }
+
+
+def packed_geometry(columns: Mapping[str, U64]) -> U64:
+    """Return the geometry words of such columns."""
+    words: U64 = columns["size_bytes"].astype(np.uint64)
+    words |= columns["objs_per_zspage"].astype(np.uint64) << np.uint64(32)
+    words |= columns["pages_per_zspage"].astype(np.uint64) << np.uint64(48)
+    return words
+
 
 @dataclass(frozen=True, slots=True)
 class ScanRounds:
@@ -168,3 +229,17 @@ class ScanRounds:
     begin_ns: int = 0
     end_ns: int = 0
     missing: tuple[str, ...] = ()
+
+    def save(self, out: StateWriter) -> None:
+        """Add it to a state."""
+        out.value("rounds", {**asdict(self), "missing": list(self.missing)})
+
+    @classmethod
+    def load(cls, given: StateReader) -> ScanRounds:
+        """Take it from a state."""
+        told = given.value("rounds", dict)
+        count, begin_ns, end_ns = (member(told, name, int) for name in ("count", *_ROUND_NS))
+        return cls(count, begin_ns, end_ns, texts(member(told, "missing", list), "missing"))
+
+
+_ROUND_NS = ("begin_ns", "end_ns")

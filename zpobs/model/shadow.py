@@ -13,14 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from zpobs import wire
-from zpobs.model.arrays import I64, U16, U64, Bools
+from zpobs.model.arrays import I64, U64, Bools, rising
 from zpobs.model.chains import check_frames, renew_chains, take_frames
 from zpobs.model.columns import (
     cells_of,
     freeobj_of,
     pack_states,
     records_by_column,
-    rising,
     told_by_scan,
 )
 from zpobs.model.compaction import RunLedger
@@ -29,6 +28,7 @@ from zpobs.model.life import LifeLedger, Told
 from zpobs.model.losses import LossHistory
 from zpobs.model.migration import MigrationLedger
 from zpobs.model.objects import ObjectLedger
+from zpobs.model.parts import EVENTS_KEPT, Parts, new_tombstones
 from zpobs.model.pools import Pool, PoolDirectory
 from zpobs.model.publish import Known, Publisher
 from zpobs.model.rows import (
@@ -36,17 +36,12 @@ from zpobs.model.rows import (
     NEWBORN,
     STATE_CLASS_SHIFT,
     STATE_INUSE_SHIFT,
-    Tombstones,
     ZspageRows,
 )
 from zpobs.model.scans import BIRTH_NS, ScanRounds
+from zpobs.model.state import ModelState
 from zpobs.snapshot import Kernel, Snapshot, ZspagesOf
 from zpobs.wire import Words
-
-# How late a record may come, in record time, and for how many dead zspages that holds.
-TOMBSTONE_NS = 5_000_000_000
-TOMBSTONE_ROWS = 1 << 17
-EVENTS_KEPT = 256
 
 _MARK_KINDS = np.zeros(256, dtype=bool)
 _MARK_KINDS[[wire.KIND_SCAN_BEGIN, wire.KIND_SCAN_END, wire.KIND_SCANNED]] = True
@@ -70,7 +65,7 @@ class ShadowModel:
         self._rows = ZspageRows()
         self._pools = PoolDirectory(alone=coverage.hooks == 0)
         self._sweep_due = False
-        self._tombstones = Tombstones(keep_ns=TOMBSTONE_NS, keep_rows=TOMBSTONE_ROWS)
+        self._tombstones = new_tombstones()
         self._losses = LossHistory()
         self._rounds = ScanRounds()
         self._migrations = MigrationLedger()
@@ -194,7 +189,12 @@ class ShadowModel:
         pool; ``pool`` keeps only the pools of that name or id.
         """
         self._sweep()
-        known = Known(
+        return self._publisher.snapshot(
+            self._known(), time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
+        )
+
+    def _known(self) -> Known:
+        return Known(
             self._rows,
             self._pools,
             self._losses,
@@ -206,9 +206,35 @@ class ShadowModel:
             self._life,
             self.objects,
         )
-        return self._publisher.snapshot(
-            known, time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
-        )
+
+    def state(self) -> ModelState:
+        """Return all that decides what this model will say and how it will judge."""
+        return Parts(
+            self._known(),
+            self._publisher.coverage,
+            self._publisher.covered_ns,
+            self._newest_ns,
+            self._sweep_due,
+            self._tombstones,
+        ).state()
+
+    @classmethod
+    def restored(cls, kernel: Kernel, state: ModelState) -> ShadowModel:
+        """Return a model that says, and judges, what the one of a state did.
+
+        Raise StateError if it is the state of no model of this kernel.
+        """
+        parts = Parts.of(state, kernel.fullness_groups)
+        model, known = cls(kernel, parts.coverage), parts.known
+        model.objects, model._life = known.objects, known.life
+        model._rows, model._tombstones = known.rows, parts.tombstones
+        model._pools, model._sweep_due = known.pools, parts.sweep_due
+        model._losses, model._rounds = known.losses, known.rounds
+        model._migrations, model._runs = known.migrations, known.runs
+        model._events, model._events_seen = known.events, known.events_seen
+        model._newest_ns = parts.newest_ns
+        model._publisher = Publisher(kernel, parts.coverage, parts.covered_ns)
+        return model
 
     def _take_states(self, columns: Words) -> None:
         """Take STATE and DEATH records, by column: shape (_STATE_WORDS, n)."""
@@ -243,9 +269,9 @@ class ShadowModel:
             cells = cells_of(slots, word4)
             self._life.take(table, Told(rows, time_ns, address, state, newborn, cells))
         boundary = np.zeros(len(rows), dtype=bool)
-        for some in (born, death, self._readdress(rows, time_ns, address, late)):
+        for some in (born, death, table.readdress(rows, time_ns, address, late)):
             boundary[some] = True
-        self._see_unborn(rows, time_ns, boundary, old_ns)
+        table.see_unborn(rows, time_ns, boundary, old_ns)
         at = np.flatnonzero(boundary)
         if not rising(time_ns[at]):
             at = at[np.argsort(time_ns[at], kind="stable")]
@@ -253,9 +279,9 @@ class ShadowModel:
         self._learn_chains(head[born], slots[born], word4[born])
         if some_late:
             kept = ~late
-            self._store_newest(rows[kept], time_ns[kept], state[kept], freeobj[kept])
+            table.store_newest(rows[kept], time_ns[kept], state[kept], freeobj[kept])
         else:
-            self._store_newest(rows, time_ns, state, freeobj)
+            table.store_newest(rows, time_ns, state, freeobj)
         if scanned is not None:
             scanned &= table.time_ns.take(rows) == time_ns
             at = np.flatnonzero(scanned)
@@ -305,7 +331,7 @@ class ShadowModel:
             table.first_seen(rows[unknown], time_ns[unknown])
         slot = np.uint64(pool.slot)
         state = pack_states(head, slot, word3, word4)
-        self._store_newest(rows, time_ns, state, freeobj_of(word3))
+        table.store_newest(rows, time_ns, state, freeobj_of(word3))
         chained = rows[of_state]
         table.generation_ns[chained] = time_ns[of_state]
         newest = time_ns == table.time_ns.take(rows)
@@ -318,41 +344,6 @@ class ShadowModel:
         cells = cells_of(slot, word4[newest])
         self._pools.scans.see(cells, inuse[newest], time_ns[newest], old_ns[newest])
         return True
-
-    def _store_newest(self, rows: I64, time_ns: U64, state: U64, freeobj: U16) -> None:
-        """Store states, none older than its row; the last assignment to a row stays."""
-        table = self._rows
-        table.time_ns[rows] = time_ns
-        # What stayed is the newest of each row if no record is newer than it.
-        if not rising(time_ns) and (table.time_ns.take(rows) < time_ns).any():
-            order = np.argsort(time_ns, kind="stable")
-            rows, time_ns = rows[order], time_ns[order]
-            state, freeobj = state[order], freeobj[order]
-            table.time_ns[rows] = time_ns
-        table.state[rows] = state
-        table.freeobj[rows] = freeobj
-
-    def _see_unborn(self, rows: I64, time_ns: U64, boundary: Bools, old_ns: U64) -> None:
-        """Note the oldest states of zspages whose birth was not seen."""
-        early = (old_ns == 0) | (time_ns < old_ns)
-        early &= ~boundary
-        if early.any():
-            self._rows.first_seen(rows[early], time_ns[early])
-
-    def _readdress(self, rows: I64, time_ns: U64, address: U64, late: Bools) -> I64:
-        """Give rows the address of the newest zspage in their granule.
-
-        Return the records that told another address than was known: the
-        zspage that was there before is no more.
-        """
-        table = self._rows
-        moved = table.address.take(rows) != address
-        if not moved.any():
-            return np.zeros(0, dtype=np.int64)
-        at = np.flatnonzero(moved & ~late)
-        at = at[np.argsort(time_ns[at], kind="stable")]
-        table.address[rows[at]] = address[at]
-        return at
 
     def _learn_chains(self, head: U64, slots: U64, class_index: U64) -> None:
         """Learn the pages of classes' zspages from births, which may tell them."""
