@@ -33,4 +33,5 @@ class Wishes:
     latency: bool = False
     compaction: bool = False
     objects: Sampling | None = None
+    timed_objects: bool = False
     timed: bool = False

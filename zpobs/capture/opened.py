@@ -1,9 +1,9 @@
 """Captures for Python programs: columns batch by batch, snapshots by time, facts.
 
-    with zpobs.open_capture("run.zpcap") as capture:
-        for batch in capture.batches():
-            stored = batch["object_stored"]
-            print(stored["handle"], stored["class_index"], stored["time_ns"])
+with zpobs.open_capture("run.zpcap") as capture:
+for batch in capture.batches():
+stored = batch["object_stored"]
+print(stored["handle"], stored["class_index"], stored["time_ns"])
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zpobs import wire
+from zpobs.capture.environment import kernel_of
 from zpobs.capture.layout import FLAGS, KINDS, Kind
 from zpobs.capture.reader import CaptureReader
-from zpobs.capture.replay import Player, kernel_of
+from zpobs.capture.replay import Player
 from zpobs.capture.steps import Gap, Loss, Records
 from zpobs.capture.summary import Summary, summary_of
 from zpobs.closing import Closing
@@ -116,7 +117,7 @@ class Capture(Closing):
     @property
     def kernel(self) -> Kernel:
         """The kernel that it was made on."""
-        return kernel_of(self._reader)
+        return kernel_of(self.environment)
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -234,5 +235,4 @@ def _runs(inside: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
             yield 0, len(inside)
         return
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
-    for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        yield begin, end
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

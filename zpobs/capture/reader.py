@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +58,15 @@ class KeyPlace:
     mono_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a block begins, the newest moment up to its end, and how many records come before."""
+
+    at: int
+    last_ns: int
+    first_record: int
+
+
 @dataclass(slots=True)
 class Index:
     """What the headers of a file tell: its span, records, blocks, keys, and what is damaged."""
@@ -69,6 +78,7 @@ class Index:
     bytes: int = 0
     peak_per_s: float = 0.0
     end: Place | None = None
+    starts: list[Start] = field(default_factory=list)
     keys: list[KeyPlace] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
 
@@ -145,8 +155,11 @@ class CaptureReader(Closing):
                 continue
             header = place.header
             out.blocks += 1
-            out.records += header.records
             out.bytes = place.body_at + header.stored_bytes
+            at = place.body_at - HEADER.size
+            before_ns = out.starts[-1].last_ns if out.starts else 0
+            out.starts.append(Start(at, max(before_ns, header.last_ns), out.records))
+            out.records += header.records
             if header.last_ns:
                 out.first_ns = min(out.first_ns or header.first_ns, header.first_ns)
                 out.last_ns = max(out.last_ns, header.last_ns)
@@ -155,10 +168,9 @@ class CaptureReader(Closing):
                 out.peak_per_s = max(out.peak_per_s, header.records * 1e9 / span_ns)
             # Whatever follows one makes it no end.
             out.end = place if header.type is BlockType.END else None
-            if header.type is BlockType.KEY:
-                at = place.body_at - HEADER.size
-                if not out.keys or out.keys[-1].mono_ns != header.first_ns:
-                    out.keys.append(KeyPlace(at, header.first_ns))
+            known_ns = out.keys[-1].mono_ns if out.keys else -1
+            if header.type is BlockType.KEY and header.first_ns != known_ns:
+                out.keys.append(KeyPlace(at, header.first_ns))
         return out
 
     def ended(self) -> Ended | None:
@@ -184,19 +196,26 @@ class CaptureReader(Closing):
     # -- steps --------------------------------------------------------------------------
 
     def steps(
-        self, begin: KeyPlace | None = None, *, told: Callable[[int], None] = lambda _: None
+        self,
+        begin: KeyPlace | None = None,
+        *,
+        since_ns: int | None = None,
+        told: Callable[[int], None] = lambda _: None,
     ) -> Iterator[Step]:
-        """Yield everything in order, from the beginning or from a key on.
+        """Yield everything in order, from the beginning, from a key on, or from a moment on.
 
-        ``told`` is told, block by block, how many bytes of the file were read.
+        Of what was told before a moment some may come too. ``told`` is told, block by block,
+        how many bytes of the file were read.
         """
+        start = self._start(begin, since_ns)
         readings = ReadingCoder()
         keys = KeyReader()
-        expected: int | None = None if begin else 0
-        last_ns = begin.mono_ns if begin else 0
+        expected: int | None = None if start.at else 0
+        last_ns = start.last_ns
+        number = start.first_record
         lost_bytes = 0
         why = ""
-        for place in places(self._file, begin.at if begin else 0):
+        for place in places(self._file, start.at):
             if isinstance(place, Damage):
                 lost_bytes += place.end - place.begin
                 why = place.what
@@ -205,6 +224,7 @@ class CaptureReader(Closing):
             told(place.body_at)
             body = self._body(place)
             if body is None:
+                number += header.records
                 lost_bytes += HEADER.size + header.stored_bytes
                 why = "a block is damaged"
                 continue
@@ -214,9 +234,25 @@ class CaptureReader(Closing):
                 yield Gap(why or "blocks are not there", missed or None, lost_bytes, last_ns)
             lost_bytes, why, expected = 0, "", header.sequence + 1
             last_ns = max(last_ns, header.last_ns)
-            yield from self._told(place, body, readings, keys)
+            for step in self._told(place, body, readings, keys):
+                if isinstance(step, Records):
+                    yield replace(step, first=number)
+                    number += len(step.words)
+                else:
+                    yield step
         if lost_bytes:
             yield Gap(why, None, lost_bytes, last_ns)
+
+    def _start(self, begin: KeyPlace | None, since_ns: int | None) -> Start:
+        """Return where to begin to read."""
+        starts = self.index.starts if begin is not None or since_ns is not None else []
+        if begin is not None:
+            at = bisect_right([start.at for start in starts], begin.at) - 1
+            return replace(starts[at], last_ns=begin.mono_ns)
+        if since_ns is not None and starts:
+            at = bisect_left([start.last_ns for start in starts], since_ns)
+            return replace(starts[min(at, len(starts) - 1)], last_ns=since_ns)
+        return Start(0, 0, 0)
 
     def _told(
         self, place: Place, body: Body, readings: ReadingCoder, keys: KeyReader

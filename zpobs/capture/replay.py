@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zpobs import wire
+from zpobs.capture.environment import kernel_of
 from zpobs.capture.moments import Aside
 from zpobs.capture.reader import CaptureReader, KeyPlace
 from zpobs.capture.steps import (
@@ -35,7 +36,7 @@ from zpobs.model.inputs import Coverage
 from zpobs.model.objects import ObjectLedger
 from zpobs.model.shadow import ShadowModel
 from zpobs.objects import Sampling
-from zpobs.snapshot import Kernel, Snapshot, ZspagesOf
+from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.nodes import NodeMap
 from zpobs.surroundings import with_nodes
 
@@ -46,26 +47,13 @@ _LAG_NS = 2_000_000_000
 _TICK_S = 0.05
 
 
-def kernel_of(reader: CaptureReader) -> Kernel:
-    """Return the kernel that a capture was made on."""
-    told = reader.environment["kernel"]
-    return Kernel(
-        release=str(told["release"]),
-        page_size=int(told["page_size"]),
-        chain_size=int(told["chain_size"]),
-        descriptor="zpdesc" if told["descriptor"] == "zpdesc" else "page",
-        fullness_groups=int(told["fullness_groups"]),
-        zspage_bytes=int(told["zspage_bytes"]),
-    )
-
-
 class Player:
     """A model that follows a capture; ``life`` keeps books of the lives of zspages too."""
 
     def __init__(self, reader: CaptureReader, *, life: bool = False) -> None:
         self.reader = reader
         self._life = life
-        self._kernel = kernel_of(reader)
+        self._kernel = kernel_of(reader.environment)
         self._nodes = NodeMap.told(reader.environment.get("nodes"))
         self._begin(None)
 

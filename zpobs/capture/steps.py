@@ -29,10 +29,14 @@ _COUNTED = (
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A batch as the model took it at ``mono_ns``, shape (N, RECORD_WORDS)."""
+    """A batch as the model took it at ``mono_ns``, shape (N, RECORD_WORDS).
+
+    ``first`` is the number of its first record in the capture.
+    """
 
     words: Words
     mono_ns: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
