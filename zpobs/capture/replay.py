@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from zpobs import wire
 from zpobs.capture.environment import kernel_of
@@ -32,13 +33,14 @@ from zpobs.capture.steps import (
 )
 from zpobs.descriptors import Look
 from zpobs.errors import BadInputError, EnvironmentLacksError, StateError
-from zpobs.model.inputs import Coverage
+from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.objects import ObjectLedger
 from zpobs.model.shadow import ShadowModel
 from zpobs.objects import Sampling
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.nodes import NodeMap
 from zpobs.surroundings import with_nodes
+from zpobs.wire import Words
 
 # A session empties its ring more often than this, so what was told before a moment was taken
 # no later than so long after it.
@@ -65,8 +67,11 @@ class Player:
         self._aside: Aside | None = None
         self._offset_ns = self.reader.offset_ns
         self._gap: Gap | None = None
-        # Whether anything was told yet.
+        # Whether anything was told yet, and how many scans since probes were attached.
         self._fed = False
+        self._scans_followed = 0
+        # The newest one of the counters.
+        self.reading: CountersReading | None = None
         self.position_ns = self.reader.index.first_ns
         self.ended = False
         if key is not None:
@@ -99,6 +104,33 @@ class Player:
             self._begin(key)
         self.advance(to_ns)
 
+    def to_scan(self) -> bool:
+        """Go on to where a scan begins that probes follow which an earlier scan followed.
+
+        Return False at the end of the capture.
+        """
+        while (step := self._next()) is not None:
+            followed = self.model.snapshot(time_ns=0, mono_ns=0).health if _scans(step) else None
+            if followed is not None and followed.hooks and self._scans_followed:
+                self._ahead.insert(0, step)
+                return True
+            self._take(step)
+            self.position_ns = max(self.position_ns, step.mono_ns)
+        self.ended = True
+        return False
+
+    def scanned(self, taker: Callable[[Words], None]) -> tuple[str, ...]:
+        """Go on to the end of a round of scans, and hand its records on; return what it missed."""
+        while (step := self._next()) is not None:
+            if isinstance(step, Records) and _scans(step):
+                taker(step.words)
+            self._take(step)
+            self.position_ns = max(self.position_ns, step.mono_ns)
+            if isinstance(step, ScanNoted):
+                return step.missing
+        self.ended = True
+        return ("the capture ends within the scan",)
+
     def _next(self) -> Step | None:
         if self._ahead:
             return self._ahead.pop(0)
@@ -128,7 +160,7 @@ class Player:
         """Take the older part of a batch; return the rest of it, and whether that is the whole."""
         words = step.words
         early = words[:, wire.WORD_TIME] <= np.uint64(until_ns)
-        if not early.any() or _of_scan(words):
+        if not early.any() or _scans(step):
             return step, True
         self.model.apply(words[early])
         if early.all():
@@ -144,10 +176,13 @@ class Player:
                 self.model.apply(words)
             case Counters(reading=reading):
                 self.model.apply_counters(reading)
+                self.reading = reading
             case ScanNoted(begin_ns=begin_ns, mono_ns=end_ns, missing=missing):
                 self.model.note_scan(begin_ns, end_ns, missing)
+                self._scans_followed += 1
             case Covered(coverage=coverage):
                 self.model.cover(coverage)
+                self._scans_followed = 0
             case Moment():
                 self._aside = Aside.understood(step.aside)
                 self._offset_ns = step.time_ns - step.mono_ns
@@ -198,11 +233,24 @@ def _when(step: Step) -> int:
     return step.mono_ns
 
 
-def _of_scan(words: wire.Words) -> bool:
-    kinds = wire.kinds(words)
-    return bool(((kinds >= wire.KIND_SCAN_BEGIN) & (kinds <= wire.KIND_SCANNED)).any()) or bool(
-        (words[kinds == wire.KIND_STATE, wire.WORD_HEAD] & np.uint64(wire.FLAG_SCANNED << 8)).any()
+def _scans(step: Step) -> bool:
+    """Tell whether these are records of a scan: they come in batches of their own."""
+    if not isinstance(step, Records) or not len(step.words):
+        return False
+    first = int(step.words[0, wire.WORD_HEAD])
+    kind = first & 0xFF
+    if kind == wire.KIND_FRAMES:
+        kinds = wire.kinds(step.words)
+        scanned = (kinds >= wire.KIND_SCAN_BEGIN) & (kinds <= wire.KIND_SCANNED)
+        return bool(scanned.any()) or bool(_flagged(step.words, kinds).any())
+    return wire.KIND_SCAN_BEGIN <= kind <= wire.KIND_SCANNED or (
+        kind == wire.KIND_STATE and bool(first >> 8 & wire.FLAG_SCANNED)
     )
+
+
+def _flagged(words: Words, kinds: npt.NDArray[np.uint8]) -> Words:
+    states: Words = words[kinds == wire.KIND_STATE, wire.WORD_HEAD]
+    return states & np.uint64(wire.FLAG_SCANNED << 8)
 
 
 # -- as a source of snapshots ------------------------------------------------------------
@@ -232,6 +280,11 @@ class ReplaySource:
         player.seek(player.position_ns if begin_ns is None else begin_ns)
         self._from_ns = player.position_ns
         self._from_s = time.monotonic()
+
+    @property
+    def zswap_lags(self) -> bool:
+        """Whether zswap notices late what compaction freed; no witness of it is in a capture."""
+        return False
 
     @property
     def ended(self) -> bool:

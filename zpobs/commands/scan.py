@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zpobs.commands.common import PoolOption, output_checked, progress
+from zpobs.commands.replaying import AtOption, ReplayOption, opened_replay
 from zpobs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ Examples:
   zpobs scan --pool zram0 --class 126        zspages of one size class
   zpobs scan --descriptors --class 126 --limit 3
   zpobs scan --descriptors --zspage 0xffff888104d6f930
+  zpobs scan --replay run.zpcap --at 12.5    how things were then, from a capture
 """
 
 # Addresses are words of 64 bits.
@@ -65,10 +68,14 @@ def scan(
     limit: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="List at most so many zspages of a pool.")
     ] = None,
+    replay: ReplayOption = None,
+    at: AtOption = None,
 ) -> None:
     """Show every pool as it is now, from one scan; no probe is attached.
 
-    Where a pool changed while it was scanned its status says so.
+    Where a pool changed while it was scanned its status says so. With
+    ``--replay`` it shows what a capture knows of a moment, of its end unless
+    ``--at`` tells one.
     """
     address = None if zspage is None else _parse_address(zspage)
     from zpobs.descriptors import descriptor_dump  # noqa: PLC0415 - --help needs no NumPy
@@ -77,7 +84,8 @@ def scan(
 
     narrowed = class_index is not None or address is not None or limit is not None
     choice = Choice(zspages or descriptors or narrowed, class_index, address, limit, pool)
-    result = scan_once(
+    asked = {"--descriptors": descriptors, "--compaction": compaction, "--pageblocks": pageblocks}
+    result = _replayed(replay, at, pool, asked, zspages=choice.zspages) or scan_once(
         pool=pool,
         zspages=choice.zspages or pageblocks,
         detail=descriptors,
@@ -116,6 +124,30 @@ def scan(
                 lines.clear()
         sys.stdout.write("\n".join([*lines, ""]))
         sys.stdout.flush()
+
+
+def _replayed(
+    file: Path | None, at: str | None, pool: str | None, asked: dict[str, bool], *, zspages: bool
+) -> ScanResult | None:
+    """Return what a capture knows of a moment in a scan's place, None without a capture."""
+    if file is None:
+        if at is not None:
+            raise UsageError(
+                "--at is a time of a capture", found="no --replay", hint="--replay too"
+            )
+        return None
+    for option, given in asked.items():
+        if given:
+            raise UsageError(
+                f"{option} reads the kernel",
+                found=f"--replay {file}, which does not hold it",
+                hint="only one of the two",
+            )
+    from zpobs.kernel.pageflags import PageFlags  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.scans import ScanResult  # noqa: PLC0415
+
+    with opened_replay(file, at=at or "-0") as source:
+        return ScanResult(source.snapshot(zspages=zspages, pool=pool), PageFlags({}, {}, 0))
 
 
 def _check_class(result: ScanResult, index: int) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +23,8 @@ from zpobs.commands.common import (
     parse_ring_size,
     progress,
 )
-from zpobs.errors import EXIT_FINDING
+from zpobs.commands.replaying import ReplayOption
+from zpobs.errors import EXIT_FINDING, UsageError
 
 if TYPE_CHECKING:
     from zpobs.session import Session
@@ -39,6 +41,7 @@ Examples:
   zpobs verify --invariants --pool zram0      the descriptors' consistency as well
   zpobs verify --interval 10 --duration 3600  live, a report every 10 s
   zpobs verify --no-scan --interval 5         the model is fed by probes alone
+  zpobs verify --replay run.zpcap             each scan of a capture, against its probes
 """
 
 
@@ -75,6 +78,7 @@ def verify(
     attach: AttachOption = AttachChoice.AUTO,
     skip_hook: SkipHookOption = None,
     ring_size: RingSizeOption = "16M",
+    replay: ReplayOption = None,
 ) -> None:
     """Freeze the model, scan the kernel independently, and compare zspage by zspage.
 
@@ -82,7 +86,13 @@ def verify(
     Once, or live with --interval or --duration until then or a signal. Exit
     status 1: a difference, a violated invariant, an exact witness that
     contradicts, or nothing could be verified.
+
+    With ``--replay`` the model is played up to each scan that the capture holds,
+    and compared with what that scan found.
     """
+    if replay is not None:
+        _verify_capture(replay, pool, invariants=invariants, as_json=as_json, limit=limit)
+        return
     from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.sources.witnesses import read_witnesses  # noqa: PLC0415
     from zpobs.verify.rounds import Verifier  # noqa: PLC0415
@@ -111,6 +121,35 @@ def verify(
         verifier = Verifier(session, read_witnesses, pool=pool, invariants=invariants)
         well = _run(session, verifier, rounds, stop)
     if not well:
+        raise typer.Exit(EXIT_FINDING)
+
+
+def _verify_capture(
+    file: Path, pool: str | None, *, invariants: bool, as_json: bool, limit: int
+) -> None:
+    """Report of each scan in a capture; exit with EXIT_FINDING unless all are equal."""
+    if invariants:
+        raise UsageError(
+            "--invariants reads descriptors",
+            found=f"--replay {file}, which does not hold them",
+            hint="only one of the two",
+        )
+    from zpobs.capture.reader import CaptureReader  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.capture.replay import Player  # noqa: PLC0415
+    from zpobs.verify.replayed import recorded_rounds  # noqa: PLC0415
+
+    differed = verified = False
+    with output_checked(), CaptureReader(file) as reader:
+        for report in recorded_rounds(Player(reader), pool=pool):
+            differed |= report.differs
+            verified |= report.verified
+            _write(report, as_json=as_json, limit=limit)
+        if not verified and not differed:
+            typer.echo(
+                f"zpobs: nothing of {file} can be verified: it holds no scan that probes led up to",
+                err=True,
+            )
+    if differed or not verified:
         raise typer.Exit(EXIT_FINDING)
 
 
