@@ -31,6 +31,7 @@ ROOT_PACKAGES = (
     "python3-hypothesis",
     "python3-prometheus-client",
     "python3-textual",
+    "python3-zstandard",
     "bpftool",
     "iproute2",
     "kmod",

@@ -328,6 +328,10 @@ class _Run:
                     break
                 wait_s = min(due_s, end_s, time.monotonic() + _TICK_S)
                 session.wait(wait_s, (stop.descriptor,))
+        if session.scans:
+            # So that a capture ends with what the kernel itself says.
+            session.scan()
+            self._look(session)
         recorder.end(self.why)
 
     def _look(self, session: Session) -> None:
