@@ -206,7 +206,7 @@ class Capture(Closing):
     def at(self, mono_ns: int, *, zspages: bool = False) -> Snapshot:
         """Return how all pools were at a moment; ``zspages`` lists every one."""
         player = Player(self._reader)
-        player.seek(mono_ns)
+        player.seek_precisely(mono_ns)
         return player.snapshot(zspages=zspages)
 
     def snapshots(

@@ -59,8 +59,10 @@ class Recorder:
         *,
         overwrite: bool = False,
         anonymizer: Anonymizer | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._path = path
+        self._clock = clock
         self._limits = limits
         self._overwrite = overwrite
         self._anonymizer = anonymizer
@@ -141,7 +143,7 @@ class Recorder:
         self._environment = environment
         clock = environment["clock"]
         self._offset_ns = int(clock["time_ns"]) - int(clock["mono_ns"])
-        self._writer = self._new_writer(time.monotonic_ns())
+        self._writer = self._new_writer(self._clock())
         held, self._held = self._held, []
         for tell in held:
             tell(self._writer)
@@ -175,13 +177,18 @@ class Recorder:
         """Write what is old, a key if one is due, and begin another file if it is time to."""
         writer = self._writer
         assert writer is not None
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         writer.tick(now_ns, lambda: self._state(session))
         limits = self._limits
         full = limits.rotate_bytes is not None and writer.totals.bytes >= limits.rotate_bytes
         late = limits.rotate_ns is not None and now_ns - self._file_ns >= limits.rotate_ns
         if full or late:
             self._rotate(session, now_ns)
+
+    def key(self, session: Stateful) -> None:
+        """Write a key now, due or not."""
+        assert self._writer is not None
+        self._writer.key(self._state(session), self._clock())
 
     def _state(self, session: Stateful) -> ModelState:
         state = session.state()
@@ -216,7 +223,7 @@ class Recorder:
                 file.write(block)
             encoder = BlockEncoder()
             encoder.sequence = self._memory.next_sequence
-            now_ns = time.monotonic_ns()
+            now_ns = self._clock()
             file.write(encoder.block(BlockType.END, {"why": why}, span_ns=(now_ns, now_ns)))
         finally:
             file.close()
@@ -229,7 +236,7 @@ class Recorder:
         if self._memory is not None:
             self.dump(why)
         elif self._file is not None and self._writer is not None:
-            self._end_file(why, time.monotonic_ns())
+            self._end_file(why, self._clock())
 
     def abandon(self) -> None:
         """Close what is open after a failure; a file in which nothing stands is removed."""

@@ -1,8 +1,7 @@
 """Plays a capture into a model: to any moment, at any pace, as a source of snapshots for views.
 
-A :class:`Player` has a position in the time of the capture. All that the session had done by
-then is done, and all records that tell of something before then are taken, as far as they were
-still in the ring.
+A :class:`Player` has a position in the time of the capture: its model is what the session's was
+then. What had happened by then and was still in the ring it knows if it went there precisely.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from zpobs.wire import Words
 
 # A session empties its ring more often than this, so what was told before a moment was taken
 # no later than so long after it.
-_LAG_NS = 2_000_000_000
+_LAG_NS = 1_000_000_000
 # How often a replay at some pace looks whether something is to be done.
 _TICK_S = 0.05
 
@@ -65,6 +64,7 @@ class Player:
         self._steps: Iterator[Step] = self.reader.steps(key)
         self._ahead: list[Step] = []
         self._aside: Aside | None = None
+        self._beyond = False
         self._offset_ns = self.reader.offset_ns
         self._gap: Gap | None = None
         # Whether anything was told yet, and how many scans since probes were attached.
@@ -87,22 +87,53 @@ class Player:
     # -- moving -------------------------------------------------------------------------
 
     def advance(self, until_ns: int) -> None:
-        """Go on to a moment, monotonic time of the capture."""
+        """Go on to a moment, monotonic time of the capture.
+
+        Where the session took a snapshot just then, all that was in it is taken, and no more.
+        """
         while (step := self._next()) is not None:
-            if _when(step) > until_ns:
+            if step.mono_ns > until_ns:
                 self._ahead.insert(0, step)
                 break
             self._take(step)
-        self._look_ahead(until_ns)
+        self._to_snapshot(until_ns)
         self.position_ns = max(self.position_ns, min(until_ns, self.reader.index.last_ns))
         self.ended = until_ns >= self.reader.index.last_ns
+
+    def _to_snapshot(self, until_ns: int) -> None:
+        """Take what a session did until it had a snapshot that was begun by then.
+
+        It reads the clock first and everything else after that.
+        """
+        ahead: list[Step] = []
+        count = 0
+        while (step := self._next()) is not None:
+            ahead.append(step)
+            if step.mono_ns > until_ns + _LAG_NS:
+                break
+            if isinstance(step, Moment) and step.mono_ns <= until_ns:
+                count = len(ahead)
+        self._ahead = ahead + self._ahead
+        for _ in range(count):
+            self._take(self._ahead.pop(0))
 
     def seek(self, to_ns: int) -> None:
         """Go to a moment, back or on; from the newest key before it, where that is nearer."""
         key = self.reader.key_before(to_ns)
-        if to_ns < self.position_ns or (key is not None and key.mono_ns > self.position_ns):
+        nearer = key is not None and key.mono_ns > self.position_ns
+        if to_ns < self.position_ns or nearer or self._beyond:
             self._begin(key)
         self.advance(to_ns)
+
+    def seek_precisely(self, to_ns: int) -> None:
+        """Go to a moment, and take what the session did not know of it before it was over.
+
+        It empties its ring a few times a second. The next move begins anew: what is taken out of
+        its turn can differ in what is said of lives, though not of what there is.
+        """
+        self.seek(to_ns)
+        self._look_ahead(to_ns)
+        self._beyond = True
 
     def to_scan(self) -> bool:
         """Go on to where a scan begins that probes follow which an earlier scan followed.
@@ -152,7 +183,7 @@ class Player:
                     break
             else:
                 ahead.append(step)
-            if _when(step) > until_ns + _LAG_NS or isinstance(step, Key | Gap | ScanNoted):
+            if step.mono_ns > until_ns + _LAG_NS or isinstance(step, Key | Gap | ScanNoted):
                 break
         self._ahead = ahead + self._ahead
 
@@ -227,10 +258,6 @@ class Player:
         if self._gap is not None:
             snapshot = snapshot.doubted(f"the capture is damaged: {self._gap.what}", "unknown")
         return snapshot
-
-
-def _when(step: Step) -> int:
-    return step.mono_ns
 
 
 def _scans(step: Step) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from zpobs.model.inputs import CountersReading, Coverage
@@ -28,19 +29,26 @@ class StepTaker(Protocol):
 
 
 class TappedModel(ShadowModel):
-    """A shadow model that hands on what it takes before it takes it."""
+    """A shadow model that hands on what it takes before it takes it, by a monotonic clock."""
 
     def __init__(
-        self, kernel: Kernel, coverage: Coverage, *, life: bool = False, told: StepTaker
+        self,
+        kernel: Kernel,
+        coverage: Coverage,
+        *,
+        life: bool = False,
+        told: StepTaker,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         super().__init__(kernel, coverage, life=life)
         self._told = told
-        told.covered(coverage, time.monotonic_ns())
+        self._clock = clock
+        told.covered(coverage, clock())
 
     def apply(self, words: Words) -> None:
         """Take a batch of records."""
         if len(words):
-            self._told.records(words, time.monotonic_ns())
+            self._told.records(words, self._clock())
         super().apply(words)
 
     def apply_counters(self, reading: CountersReading) -> None:
@@ -55,5 +63,5 @@ class TappedModel(ShadowModel):
 
     def cover(self, coverage: Coverage) -> None:
         """Note that other hooks are attached."""
-        self._told.covered(coverage, time.monotonic_ns())
+        self._told.covered(coverage, self._clock())
         super().cover(coverage)

@@ -147,6 +147,7 @@ def _replayed(
     from zpobs.scans import ScanResult  # noqa: PLC0415
 
     with opened_replay(file, at=at or "-0") as source:
+        source.player.seek_precisely(source.player.position_ns)
         return ScanResult(source.snapshot(zspages=zspages, pool=pool), PageFlags({}, {}, 0))
 
 
