@@ -57,6 +57,8 @@ class Observer:
         self._coming: list[Arrival] = []
         # Scans that a later one overtakes.
         self.overtaken: float = 0
+        # How often what a walk told so far is handed over before it goes on.
+        self.slicing: float = 0.05
         self._kept: list[Record] = []
         self.scans: list[TrueScan] = []
 
@@ -156,7 +158,7 @@ class Observer:
         while next(steps, self) is not self:
             for _ in range(min(self.random.choice((0, 1, 1, 4)), len(todo))):
                 self.workload.step(*todo.pop())
-            if not kept and self.random.random() < 0.05:
+            if not kept and self.random.random() < self.slicing:
                 self._hand_over(scan)
         self.machine.meanwhile = lambda: None
         if kept:

@@ -238,8 +238,8 @@ class ScanRounds:
     def load(cls, given: StateReader) -> ScanRounds:
         """Take it from a state."""
         told = given.value("rounds", dict)
-        count, begin_ns, end_ns = (member(told, name, int) for name in ("count", *_ROUND_NS))
+        count, begin_ns, end_ns = (member(told, name, int) for name in _ROUND)
         return cls(count, begin_ns, end_ns, texts(member(told, "missing", list), "missing"))
 
 
-_ROUND_NS = ("begin_ns", "end_ns")
+_ROUND = ("count", "begin_ns", "end_ns")
