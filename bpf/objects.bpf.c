@@ -19,6 +19,8 @@ struct zs_sampling {
 	u64 multiplier;
 	/* Whether it is told which block an object of zram becomes. */
 	u64 blocks;
+	/* Whether it is told how long zs_malloc() took. */
+	u64 timed;
 };
 const volatile struct zs_sampling zs_sampling SEC(".rodata.sampling");
 
@@ -30,6 +32,8 @@ struct zs_object_task {
 	u64 swap;
 	/* zram: what zs_malloc() gave last, until its block is told. */
 	u64 handle;
+	/* When the zs_malloc() that is under way was called, 0 if none is, or none is timed. */
+	u64 malloc_ns;
 	u32 serial;
 	u8 storing_swap;
 	u8 in_bio;
@@ -172,14 +176,17 @@ static __always_inline u64 page_cgroup(u64 page)
 
 /* ---- the objects ------------------------------------------------------------ */
 
+static __always_inline u64 object_place(u32 class_index)
+{
+	return class_index | (u64)bpf_get_smp_processor_id() << 32 |
+	       (u64)bpf_get_numa_node_id() << 48;
+}
+
 static __always_inline void object_stored(u32 flags, u64 zspage, u64 handle, u32 class_index,
 					  u64 object, u32 serial)
 {
-	u64 place = class_index | (u64)bpf_get_smp_processor_id() << 32 |
-		    (u64)bpf_get_numa_node_id() << 48;
-
-	record_words(record_head(ZS_KIND_OBJECT_STORED, flags, 0, 0, serial), handle, zspage, place,
-		     object);
+	record_words(record_head(ZS_KIND_OBJECT_STORED, flags, 0, 0, serial), handle, zspage,
+		     object_place(class_index), object);
 }
 
 /* obj_malloc(pool, zspage, handle): as in probes.bpf.c, an allocation, or a move of compaction. */
@@ -229,7 +236,35 @@ static __always_inline void insert_zspage_begun(u64 size_class, u64 zspage, u64 
 }
 ON_ENTRY(insert_zspage, insert_zspage_begun)
 
-static __always_inline void owner_observed(u64 handle, u64 size, u64 cgroup, u32 serial)
+/* zs_malloc(pool, size, ...), where its time is wanted. What runs inside another has its place. */
+static __always_inline void zs_malloc_begun(u64 pool, u64 size, u64 gfp)
+{
+	struct zs_object_task *task = task_lookup();
+	struct zs_object_task made = {};
+
+	if (task) {
+		task->malloc_ns = bpf_ktime_get_ns();
+		return;
+	}
+	made.malloc_ns = bpf_ktime_get_ns();
+	task_store(&made);
+}
+ON_ENTRY(zs_malloc, zs_malloc_begun)
+
+/* How long the call took that ends now, 0 if that is not known; less than 2^32 ns. */
+static __always_inline u32 malloc_took(struct zs_object_task *task)
+{
+	u64 took_ns;
+
+	if (!task->malloc_ns)
+		return 0;
+	took_ns = bpf_ktime_get_ns() - task->malloc_ns;
+	task->malloc_ns = 0;
+	return took_ns >> 32 ? (u32)-1 : took_ns;
+}
+
+static __always_inline void owner_observed(u64 handle, u64 size, u32 took_ns, u64 cgroup,
+					   u32 serial)
 {
 	u32 flags = cgroup ? ZS_FLAG_OF_PAGE : 0;
 	struct zs_record *record = record_begin(
@@ -237,7 +272,7 @@ static __always_inline void owner_observed(u64 handle, u64 size, u64 cgroup, u32
 
 	if (!record)
 		return;
-	record->word[3] = size;
+	record->word[3] = (u32)size | (u64)took_ns << 32;
 	record->word[4] = cgroup ? cgroup : bpf_get_current_cgroup_id();
 	record->word[5] = record->word[6] = 0;
 	bpf_get_current_comm(&record->word[5], 2 * sizeof(u64));
@@ -256,18 +291,26 @@ static __always_inline void slot_observed(u32 flags, u64 handle, u64 slot, u32 s
 static __always_inline void zs_malloc_done(u64 pool, u64 size, u64 gfp, u64 result)
 {
 	struct zs_pool_entry *entry = object_pool(pool);
-	struct zs_object_task *task, made = {};
+	struct zs_object_task *task = task_lookup(), made = {};
 	u64 swap = ZS_UNKNOWN;
+	u32 took_ns = 0;
 
+	if (task && zs_sampling.timed) {
+		took_ns = malloc_took(task);
+		if (!task->storing_swap && !task->in_bio && !task->handle) {
+			/* It was there for the time alone. */
+			task_delete();
+			task = 0;
+		}
+	}
 	if (!entry)
 		return;
-	task = task_lookup();
 	if (task && task->storing_swap && named(entry, 's'))
 		swap = task->swap++;
 	if (result >= (u64)-4095 || !is_sampled(result))
 		return;
 	/* A folio is stored by one task alone, and zram's writes by one at a time. */
-	owner_observed(result, size, task ? task->cgroup : 0, entry->serial);
+	owner_observed(result, size, took_ns, task ? task->cgroup : 0, entry->serial);
 	if (swap != ZS_UNKNOWN) {
 		slot_observed(ZS_FLAG_SWAP, result, swap, entry->serial);
 	} else if (zs_sampling.blocks && named(entry, 'r')) {
@@ -294,7 +337,8 @@ static __always_inline void zs_free_begun(u64 pool, u64 handle, u64 unused)
 	entry = object_pool(pool);
 	if (!entry)
 		return;
-	record_words(record_head(ZS_KIND_OBJECT_FREED, 0, 0, 0, entry->serial), handle, 0, 0, 0);
+	record_words(record_head(ZS_KIND_OBJECT_FREED, 0, 0, 0, entry->serial), handle, 0,
+		     object_place(0), 0);
 	task = task_lookup();
 	if (!task || task->handle != handle)
 		return;

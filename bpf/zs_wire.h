@@ -26,9 +26,9 @@
  *   ALLOC_FAILURE                     pool    requested bytes    error
  *   DEFERRED_FREE                     pool    begin_ns
  *   OBJECT_STORED                     handle  zspage            class, CPU, node  object value
- *   OBJECT_OWNER                      handle  requested bytes   cgroup            command, 16 bytes
+ *   OBJECT_OWNER                      handle  bytes | took<<32  cgroup            command, 16 bytes
  *   OBJECT_SLOT                       handle  swap entry, block
- *   OBJECT_FREED                      handle
+ *   OBJECT_FREED                      handle                    CPU, node
  *   SCAN_BEGIN                        pool    class index       geometry          capacity, objects
  *   SCAN_END                          pool    class index       begin_ns          capacity, objects
  *   SCANNED                           pool    pages allocated   pages compacted   begin_ns, objects
@@ -52,7 +52,9 @@
  * OBJECT records have the handle for a subject. Word 4 of OBJECT_STORED is class index:32 | CPU:16
  * | node of the CPU:16, word 5 what the handle leads to, the frame of its head in the highest
  * bits; with ZS_FLAG_MOVED it is no new object. OBJECT_OWNER and then OBJECT_SLOT, where
- * it is known, follow the OBJECT_STORED of an object.
+ * it is known, follow the OBJECT_STORED of an object. Word 3 of OBJECT_OWNER is requested bytes:32
+ * | how many ns zs_malloc() took:32, no more than these hold, 0 if it was not timed. Word 4 of
+ * OBJECT_FREED is that of OBJECT_STORED, without the class.
  *
  * LINKS and DESCRIPTOR are told only on demand and are no observations: they
  * show a zspage as it lies there. LINKS: words 3 and 4 as above, word 5 the

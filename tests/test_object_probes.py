@@ -11,7 +11,7 @@ from tests.factories import make_snapshot
 from zpobs.bpf_files import bpf_object, bpf_text
 from zpobs.extras import Extras
 from zpobs.kernel.facts import probe_kernel
-from zpobs.kernel.hooks import OBJECT_HOOKS, Hook
+from zpobs.kernel.hooks import OBJECT_HOOKS, Hook, object_hooks
 from zpobs.kernel.plan import ProbePlan, make_plan
 from zpobs.loaders.libbpf import BpfObject
 from zpobs.loaders.programs import load_all, setup_value
@@ -34,7 +34,7 @@ def load(plan: ProbePlan, hooks: tuple[Hook, ...]) -> BpfObject:
     def prepare(loaded: BpfObject) -> None:
         loaded.resize_map("zs_events", 1 << 16)
         loaded.set_initial_value(".rodata.setup", setup_value(plan, 1 << 16))
-        loaded.set_initial_value(".rodata.sampling", SAMPLING.setup(blocks=True))
+        loaded.set_initial_value(".rodata.sampling", SAMPLING.setup(blocks=True, timed=True))
 
     return load_all(bpf_object("objects.bpf.o"), hooks, "kprobe", prepare)
 
@@ -45,11 +45,19 @@ def test_every_hook_has_its_programs() -> None:
         r"^ON_(ENTRY|RETURN)\((\w+), \w+\)$", bpf_text("objects.bpf.c"), re.MULTILINE
     )
     in_c = {(function, moment.lower()) for moment, function in found}
-    assert in_c == {(hook.function, moment) for hook in OBJECT_HOOKS for moment in hook.moments}
+    hooks = object_hooks(timed=True)
+    assert in_c == {(hook.function, moment) for hook in hooks for moment in hook.moments}
+
+
+def test_allocations_are_seen_to_begin_only_where_they_are_timed() -> None:
+    """Who does not ask for it enters no program for it."""
+    more = set(object_hooks(timed=True)) - set(object_hooks(timed=False))
+    assert object_hooks(timed=False) == OBJECT_HOOKS
+    assert [(hook.function, hook.moments) for hook in more] == [("zs_malloc", ("entry", "return"))]
 
 
 @needs_root
-@pytest.mark.parametrize("hook", OBJECT_HOOKS, ids=lambda hook: hook.function)
+@pytest.mark.parametrize("hook", object_hooks(timed=True), ids=lambda hook: hook.function)
 def test_the_verifier_takes_each_program(plan: ProbePlan, hook: Hook) -> None:
     """Also those of functions that this kernel has not: members that it lacks are never read."""
     with load(plan, (hook,)) as loaded:

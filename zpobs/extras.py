@@ -34,7 +34,7 @@ class Extras:
         self.ledger: ObjectLedger | None = None
         self._addons: list[_AddOn] = [LatencyProbes()] if wishes.latency else []
         if wishes.objects:
-            objects = ObjectProbes(wishes.objects)
+            objects = ObjectProbes(wishes.objects, timed=wishes.timed_objects)
             self.ledger = objects.ledger
             self._addons.append(objects)
 

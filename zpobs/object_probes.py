@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from zpobs.addons import AddOnView, MapFill
 from zpobs.errors import EnvironmentLacksError
-from zpobs.kernel.hooks import OBJECT_HOOKS, Hook
+from zpobs.kernel.hooks import OBJECT_HOOKS, Hook, object_hooks
 from zpobs.kernel.plan import ProbePlan
 from zpobs.loaders import Attached
 from zpobs.loaders.addon import AddOn, AttachedAddOn, attach_addon
@@ -32,8 +32,9 @@ _NEEDED = (
 class ObjectProbes:
     """The ledger of told objects and what fills it."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, *, timed: bool = False) -> None:
         self.ledger = ObjectLedger(sampling)
+        self._timed = timed
         self._attached: AttachedAddOn | None = None
         self._source: ObjectSource | None = None
         self._hooks: tuple[Hook, ...] = ()
@@ -42,11 +43,12 @@ class ObjectProbes:
 
     def attach(self, plan: ProbePlan, probes: Attached) -> None:
         """Attach beside attached probes."""
-        wanted = [hook for hook in OBJECT_HOOKS if hook.function in plan.functions]
+        hooks = object_hooks(timed=self._timed)
+        wanted = [hook for hook in hooks if hook.function in plan.functions]
         if not plan.births_on_insert:
             wanted = [hook for hook in wanted if hook.function != "insert_zspage"]
         blocks = not {hook.function for hook in wanted}.isdisjoint(_BLOCKS)
-        values = {".rodata.sampling": self.ledger.sampling.setup(blocks=blocks)}
+        values = {".rodata.sampling": self.ledger.sampling.setup(blocks=blocks, timed=self._timed)}
         try:
             attached = attach_addon(
                 AddOn("objects.bpf.o", tuple(wanted), MAPS, values=values), plan, probes

@@ -33,8 +33,8 @@ VARIANCE_GROUPS = 64
 
 _MASK = 2**64 - 1
 _HASH_BITS = 32
-# struct zs_sampling of bpf/objects.bpf.c: threshold, multiplier, blocks.
-_SAMPLING = struct.Struct("=QQQ")
+# struct zs_sampling of bpf/objects.bpf.c: threshold, multiplier, blocks, timed.
+_SAMPLING = struct.Struct("=QQQQ")
 _GROUP_MULTIPLIER = 0xD6E8FEB86659FD93
 # Beyond a normal distribution's 1.96: variances are themselves estimates, from 64 groups at
 # worst, and sums of clusters are skewed.
@@ -62,12 +62,13 @@ class Sampling:
         """Of 2^32: handles whose hash is below are told."""
         return -(-(1 << _HASH_BITS) // self.rate)
 
-    def setup(self, *, blocks: bool) -> bytes:
+    def setup(self, *, blocks: bool, timed: bool) -> bytes:
         """Return the constants that the programs are loaded with.
 
-        ``blocks``: what tells the block of an object of zram is attached too.
+        ``blocks``: what tells the block of an object of zram is attached too; ``timed``: so is
+        what sees allocations begin.
         """
-        return _SAMPLING.pack(self.threshold, self.multiplier, blocks)
+        return _SAMPLING.pack(self.threshold, self.multiplier, blocks, timed)
 
     def tells(self, handles: U64) -> npt.NDArray[np.bool_]:
         """Return which handles are told, shape (n,): what is_sampled() says in the kernel."""

@@ -19,7 +19,8 @@ class Wishes:
     clock of scans, 0 for none. ``pool`` is the only one that is looked at. ``life`` keeps books of
     the lives of zspages, ``latency`` measures how long calls take, ``compaction`` makes a
     forecast of one with each snapshot, ``objects`` has those of its handles told one by one,
-    ``timed`` has the kernel time BPF programs.
+    ``timed_objects`` each with how long its allocation took; ``timed`` has the kernel time BPF
+    programs.
     """
 
     loader: LoaderName = "auto"

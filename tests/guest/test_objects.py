@@ -18,12 +18,19 @@ from lab.comparison import Json, pool_named
 from lab.watcher import Top
 from lab.workload import Churn, ZramDevice, free_movable_memory
 from lab.zswap import Zswap, ZswapPressure, zswap_at_rest
+from zpobs import wire
+from zpobs.kernel.plan import AttachWish
+from zpobs.loaders import LoaderName
+from zpobs.model import ShadowModel
 from zpobs.objects import Sampling
+from zpobs.session import open_session
+from zpobs.wishes import Wishes
 
 PAGE = 4096
 # Control groups of no other test.
 GROUPS = ("pinning-one", "pinning-other")
 PAGES = 60
+EVERY = Sampling.seeded(1, 1)
 # _IO(0x12, 119), include/uapi/linux/fs.h
 BLKDISCARD = 0x1277
 REST_S = 120.0
@@ -124,6 +131,59 @@ def test_objects_are_as_large_and_live_as_long_as_a_workload_makes_them(
     assert told["stored"] == counted
     (view,) = [each for each in frame["health"]["addons"] if each["name"] == "objects"]
     assert {each["name"]: each["used"] for each in view["maps"]}["ledger"] == told["live"]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_recorders_are_told_times_and_processors(
+    loader: LoaderName,
+    attach_form: AttachWish,
+    devices: list[ZramDevice],
+    monkeypatch: pytest.MonkeyPatch,
+    timed: bool,
+) -> None:
+    """How long each allocation took, if that is wanted, and where it and its free ran."""
+    told: list[wire.Words] = []
+    apply = ShadowModel.apply
+
+    def listen(model: ShadowModel, words: wire.Words) -> None:
+        told.append(words.copy())
+        apply(model, words)
+
+    monkeypatch.setattr(ShadowModel, "apply", listen)
+    ZramDevice("16M").remove()
+    one, other = sorted(os.sched_getaffinity(0))[:2]
+    wishes = Wishes(loader=loader, attach=attach_form, objects=EVERY, timed_objects=timed)
+    with open_session(wishes) as session:
+        devices.append(ZramDevice("64M"))
+        disk = os.open(f"/dev/{devices[0].name}", os.O_WRONLY | os.O_DIRECT | os.O_SYNC)
+        try:
+            with mmap.mmap(-1, PAGE) as page:
+                page[:PAGE] = random.Random(7).randbytes(2000) + bytes(PAGE - 2000)
+                os.sched_setaffinity(0, {one})
+                began_ns = time.monotonic_ns()
+                for at in range(PAGES):
+                    os.pwrite(disk, page, at * PAGE)
+                longest_ns = time.monotonic_ns() - began_ns
+            os.sched_setaffinity(0, {other})
+            fcntl.ioctl(disk, BLKDISCARD, struct.pack("QQ", 0, PAGES * PAGE))
+        finally:
+            os.sched_setaffinity(0, {one, other})
+            os.close(disk)
+        (view,) = [each for each in session.snapshot().pools if each.name == devices[0].name]
+    words = np.concatenate(told)
+    words = words[words[:, 0] >> np.uint64(32) == view.id]
+    owners, frees, stores = (
+        words[wire.kinds(words) == kind]
+        for kind in (wire.KIND_OBJECT_OWNER, wire.KIND_OBJECT_FREED, wire.KIND_OBJECT_STORED)
+    )
+    assert len(owners) == len(frees) == len(stores) == PAGES
+    sizes = (owners[:, 3] & np.uint64(0xFFFFFFFF)).tolist()
+    assert 2000 <= min(sizes) <= max(sizes) < PAGE
+    took_ns = (owners[:, 3] >> np.uint64(32)).tolist()
+    assert sum(took_ns) <= longest_ns
+    assert min(took_ns) > 0 if timed else max(took_ns) == 0
+    assert set((stores[:, 4] >> np.uint64(32)).tolist()) == {one}
+    assert set(frees[:, 4].tolist()) == {other << 32}
 
 
 def test_churn_and_compaction_leave_every_object_accounted_for(

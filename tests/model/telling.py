@@ -60,7 +60,7 @@ def telling() -> Iterator[list[Told]]:
         handle = malloc(self, size, no_pages=no_pages)
         if address := listening[-1].tells(self, handle):
             listening[-1].sizes[address] = size
-            words = (size, 42, *COMMAND)
+            words = (size | handle << 32, 42, *COMMAND)
             flags = wire.FLAG_OF_PAGE if handle % 2 else 0
             listening[-1].emit(self, wire.KIND_OBJECT_OWNER, address, *words, flags=flags)
             if handle % 3:
@@ -70,7 +70,7 @@ def telling() -> Iterator[list[Told]]:
 
     def freed(self: Allocator, handle: int) -> None:
         if address := listening[-1].tells(self, handle):
-            time_ns = listening[-1].emit(self, wire.KIND_OBJECT_FREED, address)
+            time_ns = listening[-1].emit(self, wire.KIND_OBJECT_FREED, address, 0, 3 << 32)
             del listening[-1].sizes[address]
             listening[-1].lifetimes[self.serial] += time_ns - listening[-1].stored_ns.pop(address)
         free(self, handle)

@@ -7,7 +7,7 @@ two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Moment = Literal["entry", "return"]
@@ -150,6 +150,16 @@ OBJECT_HOOKS: tuple[Hook, ...] = (
     Hook("insert_zspage", ("entry",), "classes of first objects, where they are told there"),
     Hook("obj_malloc", ("return",), "stores and moves of objects", unseen="stores of objects"),
 )
+
+
+def object_hooks(*, timed: bool) -> tuple[Hook, ...]:
+    """Return the hooks of objects; ``timed``: with what sees allocations begin."""
+    if not timed:
+        return OBJECT_HOOKS
+    return tuple(
+        replace(hook, moments=("entry", "return")) if hook.function == "zs_malloc" else hook
+        for hook in OBJECT_HOOKS
+    )
 
 
 def all_hooks() -> tuple[Hook, ...]:

@@ -327,7 +327,7 @@ class ObjectLedger:
         moved = (kind == wire.KIND_OBJECT_STORED) & (batch.flags & wire.FLAG_MOVED != 0)
         self._count(columns["cell"][batch.life[moved]].astype(np.int64), MOVES)
         lives, at = batch.newest(kind == wire.KIND_OBJECT_OWNER)
-        columns["size"][lives] = words[3][at]
+        columns["size"][lives] = words[3][at] & _U32
         columns["cgroup"][lives] = words[4][at]
         columns["comm_low"][lives] = words[5][at]
         columns["comm_high"][lives] = words[6][at]
