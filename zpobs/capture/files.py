@@ -21,12 +21,10 @@ class CaptureFile:
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
         self.bytes = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-        flags |= os.O_TRUNC if overwrite else os.O_EXCL
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
+        self._there = overwrite and path.exists()
         try:
             self._descriptor = os.open(path, flags, 0o600)
-            # One that was there may have been everybody's.
-            os.fchmod(self._descriptor, 0o600)
         except FileExistsError as error:
             raise UsageError(
                 f"{path} exists", found="a file of this name", hint="another name, or --overwrite"
@@ -38,6 +36,11 @@ class CaptureFile:
         """Append one block, or nothing of it."""
         left = memoryview(block)
         try:
+            if not self.bytes:
+                # What is there is kept as long as there is nothing in its place; it may have been
+                # everybody's.
+                os.ftruncate(self._descriptor, 0)
+                os.fchmod(self._descriptor, 0o600)
             while left:
                 left = left[os.write(self._descriptor, left) :]
         except OSError as error:
@@ -52,6 +55,12 @@ class CaptureFile:
             found=(error.strerror or str(error)) + kept,
             hint="another disk, or --max-size",
         )
+
+    def discard(self) -> None:
+        """Close it; where nothing was written leave no trace."""
+        os.close(self._descriptor)
+        if not self.bytes and not self._there:
+            self.path.unlink(missing_ok=True)
 
     @property
     def left_bytes(self) -> int:

@@ -76,6 +76,7 @@ class Recorder:
         self._file_ns = 0
         self._closed_bytes = 0
         self._records = 0
+        self._opened = 0
         self.files: list[Path] = []
         if limits.flight_ns is None:
             # Before anything else is done: whether it can be written at all.
@@ -169,8 +170,9 @@ class Recorder:
     def _open_next(self) -> None:
         path = self._path
         if self._limits.rotates:
-            path = path.with_stem(f"{path.stem}-{len(self.files) + 1:06}")
+            path = path.with_stem(f"{path.stem}-{self._opened + 1:06}")
         self._file = CaptureFile(path, overwrite=self._overwrite)
+        self._opened += 1
         self.files.append(path)
 
     def tick(self, session: Stateful) -> None:
@@ -240,13 +242,9 @@ class Recorder:
 
     def abandon(self) -> None:
         """Close what is open after a failure; a file in which nothing stands is removed."""
-        if self._file is None:
-            return
-        file, self._file = self._file, None
-        empty = not file.bytes
-        file.close()
-        if empty:
-            file.path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
 
     # -- how it goes ----------------------------------------------------------------------
 

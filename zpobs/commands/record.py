@@ -183,7 +183,7 @@ def record(
     recorder = Recorder(
         file, limits, overwrite=overwrite, anonymizer=Anonymizer() if anonymize else None
     )
-    run = _Run(recorder, duration, interval, trigger, quiet=quiet)
+    run = _Run(recorder, duration, interval, trigger, pool, quiet)
     try:
         with (
             output_checked(),
@@ -296,6 +296,7 @@ class _Run:
     duration_s: float | None
     interval_s: float
     trigger: Trigger | None
+    pool: str | None
     quiet: bool
     why: str = ""
     _begin_s: float = 0.0
@@ -335,7 +336,7 @@ class _Run:
         recorder.end(self.why)
 
     def _look(self, session: Session) -> None:
-        snapshot = session.snapshot()
+        snapshot = session.snapshot(pool=self.pool)
         self.recorder.moment(snapshot, session.objects)
         if self.trigger is None:
             return
