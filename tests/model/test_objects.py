@@ -247,6 +247,13 @@ def test_without_programs_nothing_is_told_but_why() -> None:
     }
 
 
+def test_without_a_ledger_what_is_told_of_objects_is_left_alone() -> None:
+    model = ShadowModel(KERNEL, FULL_COVERAGE)
+    model.apply(as_words([zspage_told(100, ZSPAGE, 5, 1), stored(100, HANDLE, ZSPAGE, 5)]))
+    shot = model.snapshot(time_ns=200, mono_ns=200)
+    assert (shot.events, shot.events_seen, shot.pools[0].zspages) == ((), 0, 1)
+
+
 def test_a_pool_that_is_gone_takes_its_objects_along() -> None:
     model = make_model()
     model.apply(as_words([zspage_told(100, ZSPAGE, 5, 1), stored(100, HANDLE, ZSPAGE, 5)]))

@@ -133,10 +133,21 @@ def late_history() -> tuple[ModelState, list[Any]]:
     deferred = control(wire.KIND_DEFERRED_FREE, 1, 60, 50)
     before = [birth(10), frames(10), frames(20, base=300), of(OTHER, birth(10)), deferred]
     before += [of(OTHER, death(30)), of(OTHER + 4096, frames(40))]
-    after = [frames(15, base=500), state(20, address=OTHER), of(OTHER + 4096, birth(40))]
+    # A scan finds nothing in a class.
+    begin, end = wire.head(wire.KIND_SCAN_BEGIN, serial=1), wire.head(wire.KIND_SCAN_END, serial=1)
+    before.append((begin, 70, 5, 8, 100 | 40 << 32 | 1 << 48, 0, 0))
+    before.append((end | wire.FLAG_STEADY << 8, 75, 5, 8, 70, 0, 0))
+    after = [
+        state(65, address=OTHER + 12288, index=8),
+        frames(15, base=500),
+        state(20, address=OTHER),
+        of(OTHER + 4096, birth(40)),
+    ]
     after += [of(OTHER + 8192, state(45, inuse=0))]
     twins = Twins(fed(before), 0, 0)
+    twins.ask("snapshot", time_ns=100, mono_ns=100, zspages=True)
     kept = twins.first.state()
+    twins.calls.clear()
     for record in after:
         twins.ask("apply", as_words([record]))
         twins.ask("snapshot", time_ns=100, mono_ns=100, zspages=True)

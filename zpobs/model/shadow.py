@@ -30,7 +30,7 @@ from zpobs.model.migration import MigrationLedger
 from zpobs.model.objects import ObjectLedger
 from zpobs.model.parts import EVENTS_KEPT, Parts, new_tombstones
 from zpobs.model.pools import Pool, PoolDirectory
-from zpobs.model.publish import Known, Publisher
+from zpobs.model.publish import EVENT_KINDS, Known, Publisher
 from zpobs.model.rows import (
     LIVE,
     NEWBORN,
@@ -45,6 +45,8 @@ from zpobs.wire import Words
 
 _MARK_KINDS = np.zeros(256, dtype=bool)
 _MARK_KINDS[[wire.KIND_SCAN_BEGIN, wire.KIND_SCAN_END, wire.KIND_SCANNED]] = True
+_EVENT_KINDS = np.zeros(256, dtype=bool)
+_EVENT_KINDS[list(EVENT_KINDS)] = True
 _CONTROL_KINDS = np.zeros(256, dtype=bool)
 _CONTROL_KINDS[[wire.KIND_POOL_CREATED, wire.KIND_POOL_DESTROYED, wire.KIND_DEFERRED_FREE]] = True
 
@@ -428,8 +430,8 @@ class ShadowModel:
         """Keep the most recent events, and act on those that change pools (they are rare)."""
         self._migrations.take(words)
         self._runs.take(words)
-        # What a run did class by class is told with the run.
-        words = words[wire.kinds(words) != wire.KIND_COMPACT_CLASS]
+        # What a run did class by class is told with the run, and of objects by their ledger.
+        words = words[_EVENT_KINDS[wire.kinds(words)]]
         self._events = np.concatenate([self._events, words])[-EVENTS_KEPT:]
         self._events_seen += len(words)
         control = words[_CONTROL_KINDS[wire.kinds(words)]]
