@@ -122,7 +122,8 @@ class Prometheus:
         if setup.takes_writes:
             command.append("--web.enable-remote-write-receiver")
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            # What a terminal interrupts is this process; that one is ended in its turn.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     @property
     def url(self) -> str:
