@@ -21,7 +21,7 @@ OF_HOSTS, GROUP = "zpobs-recording", "zpobs-fleet"
 # What Prometheus adds of each target: up, and four figures of the scrape.
 SCRAPE_SERIES = 5
 # The names of all that the group records: what a site hands on.
-NAMES = r"job(_\w+)?:zpobs_.+"
+NAMES = "job(_[a-z_]+)?:zpobs_.+"
 TIERS: tuple[tuple[Tier, str], ...] = (
     ("default", "by default"),
     ("class", "`--per-class`"),
@@ -39,8 +39,8 @@ DAY_S = 86_400
 BLOCK_S = 7_200
 # Measured by tests/native/test_fleet.py and rounded up: what a sample takes in a block, what a
 # series takes in a block's index, and a series on a page, as it is and with gzip.
-SAMPLE_BYTES = 2.0
-INDEX_BYTES = 120
+SAMPLE_BYTES = 1.5
+INDEX_BYTES = 100
 LINE_BYTES = 80
 GZIPPED_BYTES = 12
 

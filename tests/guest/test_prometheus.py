@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -60,19 +60,6 @@ MAX_POOL_PERCENT = Path("/sys/module/zswap/parameters/max_pool_percent")
 ACCEPT_PERCENT = Path("/sys/module/zswap/parameters/accept_threshold_percent")
 
 
-@dataclass
-class Looked:
-    """The server and what it looks at."""
-
-    server: Prometheus
-    whole: Exporter
-    lossy: Exporter
-    wrong: Exporter
-    busy: ZramDevice
-    refusing: ZramDevice
-    diverging: ZramDevice
-
-
 def discard(device: ZramDevice, pages: int) -> None:
     """Give the first pages of a device back."""
     fd = os.open(f"/dev/{device.name}", os.O_RDWR)
@@ -82,33 +69,49 @@ def discard(device: ZramDevice, pages: int) -> None:
         os.close(fd)
 
 
-@contextmanager
-def at_work(device: ZramDevice, witness: Witness) -> Iterator[None]:
-    """Write, discard, compact and move pages all the while: there is something to rate."""
-    over = threading.Event()
-    failed: list[BaseException] = []
+class Work:
+    """Writes, discards, compacts and moves pages all the while, so that there is what to rate."""
 
-    def work() -> None:
-        seed = 0
+    def __init__(self, device: ZramDevice, witness: Witness) -> None:
+        self._device = device
+        self._witness = witness
+        self._over = threading.Event()
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        device, seed = self._device, 0
         try:
-            while not over.is_set():
+            while not self._over.is_set():
                 seed += 1
                 Churn(device, operations=800, seed=seed, pages=1000).finish()
                 device.compact()
-                move_pages(witness.walk(witness.zram_pool(device.name)))
+                move_pages(self._witness.walk(self._witness.zram_pool(device.name)))
                 # Churn wants pages that are empty, and zspages are to die.
                 discard(device, 1000)
         except BaseException as error:
-            failed.append(error)
+            self._failed.append(error)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    assert not failed, failed
+    def end(self) -> None:
+        """Wait for its last round."""
+        self._over.set()
+        self._thread.join()
+        assert not self._failed, self._failed
+
+
+@dataclass
+class Looked:
+    """The server and what it looks at."""
+
+    server: Prometheus
+    whole: Exporter
+    lossy: Exporter
+    wrong: Exporter
+    work: Work
+    busy: ZramDevice
+    refusing: ZramDevice
+    diverging: ZramDevice
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +150,10 @@ def looked(
         attached = "zpobs_probe_attached", frozenset({("function", "obj_malloc")})
         for exporter in (whole, lossy, wrong):
             exporter.until(lambda found: found.get(attached) == 1)
-        stack.enter_context(at_work(busy, witness))
+        work = Work(busy, witness)
+        stack.callback(work.end)
         well(server, f'count_over_time(zpobs_pools{{job="{JOB}"}}[10m]) >= 6')
-        yield Looked(server, whole, lossy, wrong, busy, refusing, diverging)
+        yield Looked(server, whole, lossy, wrong, work, busy, refusing, diverging)
 
 
 def test_a_page_with_everything_on_it_is_well_formed(looked: Looked) -> None:
@@ -221,24 +225,26 @@ def test_a_model_that_goes_wrong_raises_its_alert(looked: Looked) -> None:
 @pytest.mark.needs("readers may sleep")
 def test_pages_that_do_not_migrate_raise_their_alert(looked: Looked, witness: Witness) -> None:
     """A zspage that is being read refuses, over and over."""
+    # Whoever moves pages meanwhile would be held up in its place.
+    looked.work.end()
     name = looked.refusing.name
-    failures = "zpobs_pool_page_migration_failures_total", frozenset({("pool", name)})
     disk = os.open(f"/dev/{name}", os.O_RDWR | os.O_DIRECT)
     with mmap.mmap(-1, mmap.PAGESIZE) as page, TrapWitness() as trap_witness:
         page[:] = Random(1).randbytes(mmap.PAGESIZE)
         os.pwritev(disk, [page], 0)
         end_s = time.monotonic() + PATIENCE_S
-        while looked.whole.series().get(failures, 0) < REFUSED_MIN and time.monotonic() < end_s:
-            for _ in range(4):
-                (now,) = witness.walk(witness.zram_pool(name)).zspages
-                # As in test_traps: the migration first, and the reader outlasts it.
-                with trap_witness.held_up(Hold.ISOLATED | Hold.READING) as await_it:
-                    mover = threading.Thread(target=elsewhere, args=(now.pfns[0],))
-                    mover.start()
-                    if await_it():
-                        time.sleep(0.3)
-                        os.preadv(disk, [page], 0)
-                    mover.join()
+        while trap_witness.refused()[0] < REFUSED_MIN and time.monotonic() < end_s:
+            (now,) = witness.walk(witness.zram_pool(name)).zspages
+            # As in test_traps: the migration first, and the reader outlasts it.
+            with trap_witness.held_up(Hold.ISOLATED | Hold.READING) as await_it:
+                mover = threading.Thread(target=elsewhere, args=(now.pfns[0],))
+                mover.start()
+                if await_it():
+                    time.sleep(0.3)
+                    os.preadv(disk, [page], 0)
+                mover.join()
+        print(f"{trap_witness.refused()[0]} refused", flush=True)
+        assert trap_witness.refused()[0] >= REFUSED_MIN
     os.close(disk)
     scraped.fires(looked.server, "ZpobsMigrationFailures", instance=looked.whole.target, pool=name)
 
