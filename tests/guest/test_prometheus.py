@@ -242,12 +242,11 @@ def refuse(device: ZramDevice, witness: Witness, trap_witness: TrapWitness, time
                     elsewhere(pfn)
                     trap_witness.let_go()
 
-                # As in test_traps: the migration first, and the reader outlasts it.
+                # As in test_traps: the migration first, which goes on once there is a reader.
                 with trap_witness.held_up(Hold.ISOLATED | Hold.READING) as await_it:
                     mover = threading.Thread(target=move)
                     mover.start()
                     if await_it():
-                        time.sleep(0.3)
                         os.preadv(disk, [page], 0)
                     mover.join()
                 before, seen = seen, trap_witness.refused()[0]
