@@ -29,7 +29,6 @@ from lab.workload import Churn, ZramDevice, free_movable_memory, move_pages
 from lab.zswap import Zswap
 from tests import scraped, traps
 from tests.guest.test_traps import BLKDISCARD, elsewhere, sparse
-from tests.guest.test_zswap import end, hog
 from tests.lent import lent
 from tests.native.exporter import ZPOBS, Exporter
 from tests.scraped import JOB, PANELS, RULES, well
@@ -51,13 +50,26 @@ probes = Path(sys.argv.pop(1))
 core.bpf_object = lambda _: probes
 main()
 """
+# Takes memory that its group has not, until zswap has most of a hundredth of the machine's.
+FILL_ZSWAP = """
+import os, re, sys, time
+
+def kib(name):
+    return int(re.search(rf"^{name}:\\s+(\\d+)", open("/proc/meminfo").read(), re.M)[1])
+
+open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
+held = []
+while kib("Zswap") < 0.93 * kib("MemTotal") / 100:
+    held.append(b"".join(os.urandom(3000) + bytes(1096) for _ in range(64)))
+print("there", flush=True)
+time.sleep(3600)
+"""
 INTERVAL_S = 4.0
 SCRAPE_S = 5
 PATIENCE_S = 300.0
 # More than ZpobsMigrationFailures wants, whatever of it is there before the first scrape.
 REFUSED_MIN = 120
 MAX_POOL_PERCENT = Path("/sys/module/zswap/parameters/max_pool_percent")
-ACCEPT_PERCENT = Path("/sys/module/zswap/parameters/accept_threshold_percent")
 
 
 def discard(device: ZramDevice, pages: int) -> None:
@@ -274,18 +286,20 @@ def test_pages_that_do_not_migrate_raise_their_alert(looked: Looked, witness: Wi
 
 
 def test_zswap_near_its_limit_raises_its_alert(looked: Looked) -> None:
-    """One percent of the memory, all of it in use."""
+    """One percent of the memory, nearly all of it in use."""
     zswap = Zswap(128)
     MAX_POOL_PERCENT.write_text("1")
-    # What is full takes more as soon as there is any room.
-    ACCEPT_PERCENT.write_text("100")
-    process = hog("limit", 80)
-    try:
+    group = Path("/sys/fs/cgroup/limit")
+    group.mkdir()
+    (group / "memory.max").write_text(str(20 << 20))
+    with subprocess.Popen(
+        [sys.executable, "-c", FILL_ZSWAP, str(group)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "there\n"
         scraped.fires(looked.server, "ZpobsZswapNearLimit", instance=looked.whole.target)
-    finally:
-        end(process)
-        ACCEPT_PERCENT.write_text("90")
-        zswap.close()
+        process.kill()
+    zswap.close()
 
 
 def test_nothing_is_raised_that_is_not_so(looked: Looked) -> None:
