@@ -20,8 +20,6 @@ PANELS: list[tuple[str, Panel]] = [(board.uid, panel) for board in BOARDS for pa
 WITH_PROBES = {"probes", "latency"}
 NEEDS_PROBES = {metric.name for metric in METRICS if metric.needs in WITH_PROBES}
 JOB = "zpobs"
-# What a panel is asked over, in the place of Grafana's variable.
-_RATE_INTERVAL = "30s"
 # What a template became that named a label which is not there.
 _NO_VALUE = ("<no value>", "<error", "%!")
 
@@ -33,11 +31,11 @@ def shortened(rules: str) -> str:
     return short
 
 
-def filled(expr: str, job: str = JOB) -> str:
-    """Put what a reader chose in the place of variables."""
+def filled(expr: str, job: str = JOB, rate_s: int = 30) -> str:
+    """Put what a reader chose in the place of variables, and what Grafana rates over."""
     for name, value in (("job", job), ("instance", ".+"), ("pool", ".+")):
         expr = expr.replace(f'"${name}"', f'"{value}"')
-    return expr.replace("$__rate_interval", _RATE_INTERVAL)
+    return expr.replace("$__rate_interval", f"{rate_s}s")
 
 
 def well(server: Prometheus, expr: str) -> Series:
@@ -55,9 +53,9 @@ def well(server: Prometheus, expr: str) -> Series:
     return found
 
 
-def shows(server: Prometheus, panel: Panel, job: str = JOB) -> None:
+def shows(server: Prometheus, panel: Panel, rate_s: int = 30) -> None:
     """Run every query of a panel; it has no more series than can be told apart."""
-    found = [well(server, filled(query.expr, job)) for query in panel.queries]
+    found = [well(server, filled(query.expr, rate_s=rate_s)) for query in panel.queries]
     assert sum(map(len, found)) <= SERIES_MAX[panel.kind], panel.title
 
 
