@@ -75,6 +75,10 @@ man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1
 dashboards: setup ## docs/metrics.md and the Grafana dashboards, of the exporter's table of metrics
 	@$(PYTHON) -m dashboards
 
+.PHONY: stack
+stack: setup ## Exporter, Prometheus and rules up on loopback over a workload, until Ctrl-C (root)
+	@$(PYTHON) -m lab.stack $(STACK)
+
 .PHONY: churn
 churn: setup ## Churn with known truth (KERNEL=6.12 CPUS=4 MEMORY=1G CHURN="--seed 7 --mix 50:20:20:5:5")
 	@$(PYTHON) -m lab run --kernel $(KERNEL) --cpus $(CPUS) --memory $(MEMORY) \

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.common import AT, by_pool, rates, total
-from dashboards.panels import Dashboard, Panel, Query, Row, of_host, of_pool
+from dashboards.panels import Dashboard, Panel, Query, Row, of_fleet, of_host, of_pool
 
 _EXACT = ', status="exact"'
 _SHARES = ((0.0, "green"), (0.2, "yellow"), (0.4, "red"))
@@ -157,6 +157,68 @@ ON_CALL = Dashboard(
                         ),
                     ),
                     unit="s",
+                ),
+            ),
+        ),
+        Row(
+            "Fleet",
+            (
+                Panel(
+                    "stat",
+                    "Hosts",
+                    "Of all hosts of a job: those with fresh figures, and those that cannot be "
+                    "scraped or have none. What is chosen of hosts and pools is no matter here.",
+                    (
+                        Query(f"sum by (job) ({of_fleet('job:zpobs_up:sum')})", "{{job}} fresh"),
+                        Query(
+                            f"sum by (job) ({of_fleet('job:zpobs_up:missing')})", "{{job}} missing"
+                        ),
+                    ),
+                    unit="short",
+                    width=6,
+                ),
+                Panel(
+                    "timeseries",
+                    "Memory of all hosts' pools, by owner",
+                    "Pages of zram's and of zswap's pools.",
+                    (
+                        Query(
+                            f"sum by (job, owner) ({of_fleet('job_owner:zpobs_pool_bytes:sum')})",
+                            "{{job}} {{owner}}",
+                        ),
+                    ),
+                    unit="bytes",
+                    width=6,
+                ),
+                Panel(
+                    "timeseries",
+                    "Share that a compaction would free, of all hosts",
+                    "By owner; of all pools together.",
+                    (
+                        Query(
+                            "sum by (job, owner) "
+                            f"({of_fleet('job_owner:zpobs_pool_freeable_bytes:sum')}) / "
+                            "(sum by (job, owner) "
+                            f"({of_fleet('job_owner:zpobs_pool_bytes:sum')}) > 0)",
+                            "{{job}} {{owner}}",
+                        ),
+                    ),
+                    unit="percentunit",
+                    width=6,
+                ),
+                Panel(
+                    "bargauge",
+                    "Size classes with the most free memory, of all hosts",
+                    "What a compaction of each would free; the first sixteen. Needs --per-class.",
+                    (
+                        Query(
+                            "topk(16, sum by (class) "
+                            f"({of_fleet('job_owner_class:zpobs_class_freeable_bytes:sum')}))",
+                            "{{class}}",
+                        ),
+                    ),
+                    unit="bytes",
+                    width=6,
                 ),
             ),
         ),

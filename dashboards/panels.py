@@ -15,6 +15,8 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 # Whose series a panel shows, as it stands in each selector.
 HOST = 'job=~"$job", instance=~"$instance"'
 POOL = f'{HOST}, pool=~"$pool"'
+# Of what rules recorded of many hosts.
+FLEET = 'job=~"$job"'
 # Lines that can be told apart; a matrix has cells instead, one for each class and group.
 SERIES_MAX: dict[Kind, int] = {
     "timeseries": 32,
@@ -115,6 +117,11 @@ def of_host(name: str) -> str:
 def of_pool(name: str, more: str = "") -> str:
     """Return the selector of a metric of pools."""
     return f"{name}{{{POOL}{more}}}"
+
+
+def of_fleet(record: str) -> str:
+    """Return the selector of what a rule recorded of all hosts of a job."""
+    return f"{record}{{{FLEET}}}"
 
 
 def rate(selector: str) -> str:

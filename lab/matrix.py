@@ -36,9 +36,10 @@ GUESTS = min(2, os.cpu_count() or 1)
 
 # What cannot be undone has a guest of its own.
 LOCKDOWN = ("tests/guest/test_lockdown.py",)
-# Wants probes with parts taken away, built by the host: tests/test_guests.py does that.
-TRAPS = ("tests/guest/test_traps.py",)
-EVERYTHING = ("tests/guest", *(f"--ignore={each}" for each in (*LOCKDOWN, *TRAPS)))
+# Want what the host makes ready (probes with parts taken away, a Prometheus server):
+# tests/test_guests.py does that.
+MADE_READY = ("tests/guest/test_traps.py", "tests/guest/test_prometheus.py")
+EVERYTHING = ("tests/guest", *(f"--ignore={each}" for each in (*LOCKDOWN, *MADE_READY)))
 # What depends on how the probes got there.
 PROBES = tuple(f"tests/guest/test_{name}.py" for name in ("exact", "verify"))
 CHURN = "tests/guest/test_churn.py"
@@ -47,8 +48,8 @@ _TIMEOUT_S = 5400
 _SOURCES = (
     *("bpf", "lab", "pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/guest"),
     *("tests/guest_runs.py", "tests/loaders/objects.py", "tests/native/exporter.py"),
-    *("tests/terminal.py", "tests/traps", "tests/true_allocator.py"),
-    "zpobs",
+    *("tests/lent.py", "tests/scraped.py", "tests/terminal.py", "tests/traps"),
+    *("tests/true_allocator.py", "dashboards", "zpobs"),
 )
 
 

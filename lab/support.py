@@ -31,8 +31,9 @@ What passed where: the tests of `tests/guest`, run by `make matrix` in the [lab]
 kernels as they are. `make support` makes this page of the results; nothing here is written by hand.
 
 A cell is the number of tests that passed, and of those left out because the kernel lacks what they
-are about. `core` with fentry runs every test but two files: that of [traps](traps.md), which
-`tests/test_guests.py` runs on 7.3 and 6.18, and that of lockdown, which has a guest of its own. The
+are about. `core` with fentry runs every test but three files: that of [traps](traps.md), which
+`tests/test_guests.py` runs on 7.3 and 6.18, that of a Prometheus server, which it runs on 7.3, and
+that of lockdown, which has a guest of its own. The
 other cells are tests that depend on how the probes got there. No kernel printed a warning in a run
 that is counted as passed, but in boots lost to the emulator, which are counted. `sources` names the
 very files that were tested: kernels with the same letters were tested with the same files.

@@ -12,9 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Semaphore
 
-from lab.matrix import CHECKOUT, GUESTS, execute
+from lab.matrix import CHECKOUT, GUESTS, MADE_READY, execute
 from lab.results import Result, Run
 from tests import traps
+from tests.lent import lend
 
 
 def files(*names: str) -> tuple[str, ...]:
@@ -40,7 +41,10 @@ RUNS: Mapping[str, Run] = {
         ),
     ),
     "views and owners, on 7.3": Run(
-        "7.3", "core", "auto", files("loaders", "top", "zswap", "zswap_pressure", "exporter")
+        "7.3",
+        "core",
+        "auto",
+        files("loaders", "top", "zswap", "zswap_pressure", "exporter", "prometheus"),
     ),
     # Of zswap's pool from its beginning.
     "objects, on 7.3": Run("7.3", "core", "auto", files("objects")),
@@ -75,9 +79,10 @@ class Guests:
         self._places = Semaphore(1)
         self._is_alone = Event()
         self._ended = Event()
-        if any(name.startswith("traps") for name in names):
-            # Guests have no compiler.
+        if any(set(MADE_READY) & set(RUNS[name].tests) for name in names):
+            # Guests have no compiler, and no Prometheus.
             traps.build()
+            lend()
         self._workers = ThreadPoolExecutor(GUESTS)
         self._results: dict[str, Future[Result]] = {
             name: self._workers.submit(self._one, name) for name in names

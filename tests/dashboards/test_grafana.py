@@ -54,8 +54,12 @@ UNSHOWN = {
     "zpobs_zram_used_max_bytes",
     "zpobs_zram_written_back_bytes",
     "zpobs_zswap_stored_bytes",
-    # One by one size classes make no panel; the matrix has them by fullness.
-    *(metric.name for metric in METRICS if metric.tier == "class"),
+    # One by one size classes make no panel but the fleet's; the matrix has them by fullness.
+    *(
+        metric.name
+        for metric in METRICS
+        if metric.tier == "class" and metric.name != "zpobs_class_freeable_bytes"
+    ),
 }
 
 
@@ -138,7 +142,9 @@ def test_queries_are_of_what_is_chosen(board: Dashboard, panel: Panel) -> None:
     """Every selector has job and instance; counters are rated over $__rate_interval."""
     assert panel in board.panels
     for query in panel.queries:
-        for name, selector in re.findall(r"(zpobs_\w+)(\{[^}]*\})?", query.expr):
+        recorded = re.findall(r"job\w*:zpobs_\w+:\w+(\{[^}]*\})?", query.expr)
+        assert set(recorded) <= {'{job=~"$job"}'}
+        for name, selector in re.findall(r"(?<![:\w])(zpobs_\w+)(\{[^}]*\})?", query.expr):
             metric = NAMES.get(name) or NAMES[re.sub(r"_(bucket|sum|count)$", "", name)]
             assert 'job=~"$job"' in selector
             assert 'instance=~"$instance"' in selector
@@ -164,11 +170,11 @@ def test_each_metric_is_shown_or_said_not_to_be() -> None:
 
 
 def test_each_reader_finds_what_was_promised() -> None:
-    """Heatmap, waste, compaction, migrations, lives; and on call no more than three rows."""
+    """Heatmap, waste, compaction, migrations, lives; on call three rows, and one of the fleet."""
     titles = " ".join(panel.title for panel in DEVELOPER.panels)
     kinds = {panel.kind for panel in DEVELOPER.panels}
     assert {"heatmap", "matrix", "timeseries", "bargauge"} <= kinds
     for words in ("Waste", "size class and fullness", "freed for each object moved", "migrated"):
         assert words in titles
-    assert len(ON_CALL.rows) == 3
+    assert [row.title for row in ON_CALL.rows] == ["Now", "Memory", "Troubles", "Fleet"]
     assert all(len(row.panels) <= 4 for row in ON_CALL.rows)

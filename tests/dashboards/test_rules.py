@@ -81,7 +81,8 @@ def test_alerts_say_what_and_where(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize("rule", RECORDS, ids=name_of)
 def test_records_are_named_by_level_metric_and_operation(rule: dict[str, Any]) -> None:
     """level:metric:operations."""
-    assert re.fullmatch(r"instance(_pool)?:zpobs_\w+:\w+", rule["record"])
+    level = r"(instance(_pool)?|job(_owner(_class|_size_max)?)?)"
+    assert re.fullmatch(rf"{level}:zpobs_\w+:\w+", rule["record"])
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import random
+import struct
 import subprocess
 from pathlib import Path
 
 from lab.workload import PAGE_BYTES, ZramDevice
 
 _PAGES_PER_WRITE = 64
+# _IO(0x12, 119), include/uapi/linux/fs.h
+_BLKDISCARD = 0x1277
 _TEXT = "the allocator under zram and zswap keeps objects of one size class in zspages; "
 
 
@@ -22,6 +26,8 @@ def page_of(kind: str, made: random.Random, number: int) -> bytes:
         words = _TEXT.split()
         text = " ".join(made.choice(words) + str(made.randrange(99)) for _ in range(900))
         return text.encode()[:PAGE_BYTES].ljust(PAGE_BYTES, b".")
+    if kind == "half":
+        return made.randbytes(PAGE_BYTES // 2) + bytes(PAGE_BYTES // 2)
     whole = PAGE_BYTES if kind == "incompressible" else made.randrange(PAGE_BYTES)
     return made.randbytes(whole) + bytes(PAGE_BYTES - whole)
 
@@ -51,3 +57,17 @@ class NativeDevice(ZramDevice):
         """Give pages back."""
         place = ["--offset", str(first * PAGE_BYTES), "--length", str(pages * PAGE_BYTES)]
         subprocess.run(["blkdiscard", *place, str(self.path)], check=True)
+
+    def discard_every_other(self, pages: int) -> None:
+        """Give every other of the first pages back."""
+        fd = os.open(self.path, os.O_RDWR)
+        try:
+            for page in range(0, pages, 2):
+                place = struct.pack("QQ", page * PAGE_BYTES, PAGE_BYTES)
+                fcntl.ioctl(fd, _BLKDISCARD, place)
+        finally:
+            os.close(fd)
+
+    def limit(self, size: str) -> None:
+        """Set how much memory the pool may take (mem_limit)."""
+        (Path("/sys/block") / self.name / "mem_limit").write_text(size)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,8 +21,11 @@ PATIENCE_S = 120.0
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "zpobs", "exporter", *arguments]
+ZPOBS = (sys.executable, "-m", "zpobs")
+
+
+def command(*arguments: str, program: Sequence[str] = ZPOBS) -> list[str]:
+    return [*program, "exporter", *arguments]
 
 
 def series_of(page: str) -> Series:
@@ -38,8 +41,11 @@ def series_of(page: str) -> Series:
 class Exporter:
     """``zpobs exporter`` on a free port, until the block ends; then it must end well."""
 
-    def __init__(self, *arguments: str, interval_s: float = 0.3) -> None:
-        line = command("--listen", "127.0.0.1:0", "--interval", str(interval_s), *arguments)
+    def __init__(
+        self, *arguments: str, interval_s: float = 0.3, program: Sequence[str] = ZPOBS
+    ) -> None:
+        options = ("--listen", "127.0.0.1:0", "--interval", str(interval_s), *arguments)
+        line = command(*options, program=program)
         self.process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         told = self.process.stderr.readline()

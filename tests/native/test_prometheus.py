@@ -1,56 +1,45 @@
 """A real Prometheus scrapes a real exporter over real load: every rule and every panel answers.
 
-What needs probes, which this kernel refuses, is asked of a second target: a page of
-invented figures, written by the exporter's own code and served by its own server.
+What needs probes, which this kernel refuses, is asked in a guest: tests/guest/test_prometheus.py.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dashboards.boards import BOARDS
-from dashboards.panels import SERIES_MAX, Panel, metric_names
-from tests.factories import COUNTERS, make_latency, make_life
+from dashboards.panels import Panel, metric_names
+from lab.prometheus import LOOPBACK, Job, Prometheus, Setup, free_port
+from tests import scraped
 from tests.native.device import NativeDevice
-from tests.native.exporter import Exporter
-from tests.native.prometheus import Prometheus
-from tests.views.metrics.support import FOOTING, full_pool, make_moment
-from zpobs.footing import Footing
+from tests.native.exporter import Exporter, command
+from tests.scraped import JOB, NEEDS_PROBES, PANELS, RULES, WITH_PROBES, well
 from zpobs.views.metrics.definitions import METRICS
-from zpobs.views.metrics.families import make_families
-from zpobs.views.metrics.ledger import Ledger
-from zpobs.views.metrics.listen import Place, open_socket
-from zpobs.views.metrics.metric import Choice, Moment
-from zpobs.views.metrics.pages import Page
-from zpobs.views.metrics.server import Board, Server
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "dashboards" / "rules" / "zpobs.rules.yml"
 ALL_RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
 ]
+RECORDS = [rule for rule in ALL_RULES if "record" in rule]
 BY_NAME = {metric.name: metric for metric in METRICS}
-REAL, INVENTED = "zpobs", "invented"
 # With these there are real figures for all but what needs probes.
-REAL_OPTIONS = ("--per-class-fullness", "--bpf-stats", "--verify", "1")
-WITH_PROBES = {"probes", "latency"}
-NEEDS_PROBES = {metric.name for metric in METRICS if metric.needs in WITH_PROBES}
+OPTIONS = ("--per-class-fullness", "--bpf-stats", "--verify", "1")
 # Pages are served for three of these, on a busy machine too.
 INTERVAL_S = 5.0
-# What a rule or panel is asked over, in the place of Grafana's variables.
-RATE_INTERVAL = "30s"
-PANELS = [(board.uid, panel) for board in BOARDS for panel in board.panels]
-# Everything that is asked of invented figures alone, and nothing else may be.
+# A scrape may take as long: on a busy machine that is more than it looks.
+SCRAPE_S = 2
+TEXTFILE = "node"
+# All that is asked in a guest alone, and nothing else may be.
 PANELS_WITH_PROBES = {
     "Ages of live zspages",
     "Allocations and frees",
@@ -74,210 +63,225 @@ RULES_WITH_PROBES = {
     "instance_pool:zpobs_pool_compaction_freed_bytes_per_move:quotient1h",
     "instance_pool:zpobs_pool_frees:rate5m",
     "instance_pool:zpobs_pool_page_migration_failures:share5m",
+    "job_owner:zpobs_pool_allocation_failures:rate5m",
+    "job_owner:zpobs_pool_allocations:rate5m",
+    "job_owner:zpobs_pool_frees:rate5m",
+    "job_owner:zpobs_pool_page_migration_failures:rate5m",
 }
-
-
-class Invented:
-    """A target whose figures go up with each page, as those of probes at work do."""
-
-    def __init__(self) -> None:
-        self._ledger = Ledger()
-        self._board = Board(fresh_s=3600.0)
-        listening = open_socket(Place("127.0.0.1", 0))
-        self.target = f"127.0.0.1:{listening.getsockname()[1]}"
-        self._server = Server(listening, self._board, landing="")
-        self._ended = threading.Event()
-        self._step(1)
-        self._server.start()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        step = 1
-        while not self._ended.wait(0.5):
-            step += 1
-            self._step(step)
-
-    def _step(self, step: int) -> None:
-        counted = dict.fromkeys(COUNTERS.__slots__, step * 10)
-        life, latency = make_life(), make_latency()
-        kinds = {
-            name: replace(each, buckets=each.buckets * step, sum_ns=each.sum_ns * step)
-            for name, each in latency.kinds.items()
-        }
-        pool = full_pool(
-            counters=replace(COUNTERS, **counted),
-            latency=replace(latency, kinds=kinds),
-            life=replace(life, lifetimes=life.lifetimes * step, births=life.births * step),
-        )
-        lost = {name: count * step for name, count in FOOTING.lost.items()}
-        footing: Footing = replace(FOOTING, lost=lost)
-        moment: Moment = make_moment(pool)
-        moment = replace(moment, snapshot=replace(moment.snapshot, footing=footing))
-        self._board.put(Page(make_families(moment, self._ledger, Choice(True, True)), 1e12))
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._server.close()
 
 
 @dataclass
 class Scraped:
-    """The server once there is enough to rate."""
+    """The server once there is enough to rate, and what it looks at."""
 
     server: Prometheus
-    devices: tuple[str, ...]
+    # By what is wrong with each; nothing is with those of "well".
+    devices: dict[str, NativeDevice]
+    target: str
+    # That of an exporter that was killed.
+    gone: str
+    # That of the file that an exporter left behind.
+    left: str
+
+
+def with_holes() -> NativeDevice:
+    """Return a device with a limit, holes, and something that a compaction freed."""
+    device = NativeDevice("1G")
+    device.limit("64M")
+    device.fill("mixed", 1500)
+    for first in range(0, 1500, 50):
+        device.discard(first, 20)
+    device.compact()
+    return device
+
+
+def curable() -> NativeDevice:
+    """Return one of over 64 MiB half of which is free, in zspages that are half empty."""
+    device = NativeDevice("1G")
+    device.fill("half", 40_000)
+    device.discard_every_other(40_000)
+    return device
+
+
+def incurable() -> NativeDevice:
+    """Return one with an object or two in each size class."""
+    device = NativeDevice("1G")
+    device.fill("mixed", 300)
+    return device
+
+
+def near_its_limit() -> NativeDevice:
+    """Return one that has 95 % of the memory that it may have."""
+    device = NativeDevice("1G")
+    device.fill("incompressible", 3000)
+    device.limit(str(device.mm_stat()[2] * 100 // 95))
+    return device
+
+
+MAKERS: dict[str, Callable[[], NativeDevice]] = {
+    "well": with_holes,
+    "well too": with_holes,
+    "curable": curable,
+    "incurable": incurable,
+    "near its limit": near_its_limit,
+}
+
+
+@contextmanager
+def left_behind(folder: Path) -> Iterator[str]:
+    """Kill an exporter that writes a textfile, and serve what it leaves; yield the address."""
+    path = folder / "zpobs.prom"
+    line = command("--textfile", str(path), "--interval", "0.5")
+    with subprocess.Popen(line, cwd=RULES.parents[2]) as exporter:
+        while not (path.exists() and b"zpobs_up 1" in path.read_bytes()):
+            assert exporter.poll() is None
+            time.sleep(0.1)
+        exporter.kill()
+    port = free_port()
+    serve = [sys.executable, "-m", "http.server", str(port), "--bind", LOOPBACK]
+    serve += ["--directory", str(folder)]
+    with subprocess.Popen(serve, stderr=subprocess.DEVNULL) as server:
+        yield f"{LOOPBACK}:{port}"
+        server.kill()
 
 
 @pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
-    devices = [NativeDevice("1G") for _ in range(2)]
-    invented = server = None
-    try:
-        for device in devices:
-            # With a limit, holes, and something that a compaction freed.
-            (Path("/sys/block") / device.name / "mem_limit").write_text("64M")
-            device.fill("mixed", 1500)
-            for first in range(0, 1500, 50):
-                device.discard(first, 20)
-            device.compact()
-        invented = Invented()
-        with Exporter(*REAL_OPTIONS, interval_s=INTERVAL_S) as exporter:
-            targets = {REAL: exporter.target, INVENTED: invented.target}
-            server = Prometheus(tmp_path_factory.mktemp("prometheus"), targets, RULES)
-            wait_for_data(server)
-            yield Scraped(server, tuple(device.name for device in devices))
-            server.close()
-    finally:
-        if server is not None:
-            server.close()
-        if invented is not None:
-            invented.close()
-        for device in devices:
-            device.remove()
-
-
-def wait_for_data(server: Prometheus) -> None:
-    """Wait until every target was scraped some times, and every rule was evaluated on that."""
-    for job in (REAL, INVENTED):
-        server.until(
-            lambda job=job: (  # type: ignore[misc]
-                bool(found := server.instant(f'count_over_time(zpobs_pools{{job="{job}"}}[10m])'))
-                and float(found[0]["value"][1]) >= 8
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    devices: dict[str, NativeDevice] = {}
+    with ExitStack() as stack:
+        left = stack.enter_context(left_behind(tmp_path_factory.mktemp("textfile")))
+        for name, make in MAKERS.items():
+            devices[name] = make()
+            stack.callback(devices[name].remove)
+        exporter = stack.enter_context(Exporter(*OPTIONS, interval_s=INTERVAL_S))
+        doomed = Exporter("--pool", devices["well"].name)
+        setup = Setup(
+            jobs=(
+                Job(JOB, (exporter.target, doomed.target)),
+                Job(TEXTFILE, (left,), "/zpobs.prom"),
             ),
-            f"{job} is scraped",
+            rules=scraped.shortened(RULES.read_text()),
+            interval_s=SCRAPE_S,
         )
-    server.until(
-        lambda: all(rule["health"] != "unknown" for rule in rules_of(server).values()), "rules run"
-    )
-    server.until(
-        lambda: bool(server.instant("instance_pool:zpobs_pool_freeable:share")), "rules record"
-    )
-
-
-def rules_of(server: Prometheus) -> dict[str, dict[str, Any]]:
-    return {
-        rule["name"]: rule for group in server.get("rules")["groups"] for rule in group["rules"]
-    }
-
-
-def well(server: Prometheus, expr: str) -> list[dict[str, Any]]:
-    """Return the series of an expression once there are any, numbers alone; fail if none come.
-
-    A scrape that took too long on a busy machine leaves a gap, which the next one ends.
-    """
-    found: list[dict[str, Any]] = []
-
-    def numbers() -> bool:
-        found[:] = server.instant(expr)
-        return bool(found) and all(math.isfinite(float(each["value"][1])) for each in found)
-
-    server.until(numbers, f"nothing, or no number: {expr}")
-    return found
-
-
-def filled(expr: str, job: str) -> str:
-    """Put what a reader chose in the place of variables."""
-    for name, value in (("job", job), ("instance", ".+"), ("pool", ".+")):
-        expr = expr.replace(f'"${name}"', f'"{value}"')
-    return expr.replace("$__rate_interval", RATE_INTERVAL)
+        server = Prometheus(tmp_path_factory.mktemp("prometheus"), setup)
+        stack.callback(server.close)
+        server.until(lambda: server.targets().get(doomed.target) == "up", "scraped at all")
+        doomed.process.kill()
+        doomed.process.communicate()
+        # Enough to rate, and every rule evaluated on that.
+        well(server, f'count_over_time(zpobs_pools{{job="{JOB}"}}[10m]) >= 8')
+        yield Scraped(server, devices, exporter.target, doomed.target, left)
 
 
 def test_what_needs_probes_is_listed() -> None:
-    """Nothing but that is left to invented figures."""
-    panels = {panel.title for _, panel in PANELS if panel.needs & WITH_PROBES}
-    assert panels == PANELS_WITH_PROBES
+    """Nothing but that is left to the guest."""
+    assert {panel.title for _, panel in PANELS if panel.needs & WITH_PROBES} == PANELS_WITH_PROBES
     rules = {
         rule.get("alert") or rule["record"]
         for rule in ALL_RULES
         if metric_names(rule["expr"]) & NEEDS_PROBES
+        or {f"{name}_total" for name in metric_names(rule["expr"])} & NEEDS_PROBES
     }
     assert rules == RULES_WITH_PROBES
 
 
 @pytest.mark.parametrize(
-    ("panel"), [panel for _, panel in PANELS], ids=[f"{uid}: {each.title}" for uid, each in PANELS]
+    "panel",
+    [
+        pytest.param(panel, id=f"{uid}: {panel.title}")
+        for uid, panel in PANELS
+        if panel.title not in PANELS_WITH_PROBES
+    ],
 )
-def test_every_panel_shows_something(scraped: Scraped, panel: Panel) -> None:
+def test_every_panel_shows_something(looked_at: Scraped, panel: Panel) -> None:
     """Each query, and no panel has more series than can be told apart."""
-    job = INVENTED if panel.title in PANELS_WITH_PROBES else REAL
-    count = 0
-    for query in panel.queries:
-        count += len(well(scraped.server, filled(query.expr, job)))
-    assert count <= SERIES_MAX[panel.kind]
+    scraped.shows(looked_at.server, panel)
 
 
 @pytest.mark.parametrize(
-    "rule", [each for each in ALL_RULES if "record" in each], ids=lambda rule: rule["record"]
+    "name", [each["record"] for each in RECORDS if each["record"] not in RULES_WITH_PROBES]
 )
-def test_every_recording_rule_records(scraped: Scraped, rule: dict[str, Any]) -> None:
-    """Numbers alone; of the real exporter wherever no probe is needed."""
-    name = rule["record"]
-    assert rules_of(scraped.server)[name]["health"] == "ok"
-    job = INVENTED if name in RULES_WITH_PROBES else REAL
-    well(scraped.server, f'{name}{{job="{job}"}}')
+def test_every_recording_rule_records(looked_at: Scraped, name: str) -> None:
+    """Numbers alone."""
+    scraped.records(looked_at.server, name)
 
 
-@pytest.mark.parametrize(
-    "rule", [each for each in ALL_RULES if "alert" in each], ids=lambda rule: rule["alert"]
-)
-def test_every_alert_has_what_it_judges(scraped: Scraped, rule: dict[str, Any]) -> None:
-    """It is evaluated without error, and each metric in it is there, of the right target."""
-    told = rules_of(scraped.server)[rule["alert"]]
-    assert (told["health"], told.get("lastError")) == ("ok", None)
-    job = INVENTED if rule["alert"] in RULES_WITH_PROBES else REAL
-    names = metric_names(rule["expr"]) or {"up"}
-    for name in names:
-        well(scraped.server, f'{name}{{job="{job}"}}')
-
-
-@pytest.mark.parametrize("alert", ["ZpobsDivergence", "ZpobsExporterStale", "ZpobsExporterDown"])
-def test_nothing_is_raised_that_is_not_so(scraped: Scraped, alert: str) -> None:
-    """Of the real exporter; nothing is wrong with it."""
-    (rule,) = [each for each in ALL_RULES if each.get("alert") == alert]
-    scraped.server.until(
-        lambda: all(each["metric"]["job"] != REAL for each in scraped.server.instant(rule["expr"])),
-        f"not {alert}",
+def test_no_rule_is_in_error(looked_at: Scraped) -> None:
+    """Those neither whose figures are not to be had here."""
+    rules = looked_at.server.rules()
+    assert set(rules) == {each.get("alert") or each["record"] for each in ALL_RULES}
+    looked_at.server.until(
+        lambda: all(each["health"] == "ok" for each in looked_at.server.rules().values()),
+        "every rule is well",
     )
 
 
-def test_the_server_has_what_was_served(scraped: Scraped) -> None:
-    """Every metric that needs no probe is there by its name, of the real target, with its type."""
-    listed = scraped.server.get("label/__name__/values", **{"match[]": f'{{job="{REAL}"}}'})
+@pytest.mark.parametrize(
+    ("alert", "device"),
+    [
+        ("ZpobsFragmentationCurable", "curable"),
+        ("ZpobsFragmentationIncurable", "incurable"),
+        ("ZpobsPoolNearLimit", "near its limit"),
+    ],
+)
+def test_a_pool_in_trouble_raises_its_alert(looked_at: Scraped, alert: str, device: str) -> None:
+    """It fires, of that pool."""
+    scraped.fires(
+        looked_at.server,
+        alert,
+        instance=looked_at.target,
+        pool=looked_at.devices[device].name,
+    )
+
+
+def test_an_exporter_that_is_gone_raises_its_alert(looked_at: Scraped) -> None:
+    """Of that one, which the fleet lacks."""
+    scraped.fires(looked_at.server, "ZpobsExporterDown", instance=looked_at.gone)
+    well(looked_at.server, f'job:zpobs_up:missing{{job="{JOB}"}} == 1')
+
+
+def test_a_file_that_nobody_renews_raises_its_alert(looked_at: Scraped) -> None:
+    """Once it is older than a minute and three intervals."""
+    scraped.fires(looked_at.server, "ZpobsExporterStale", job=TEXTFILE, instance=looked_at.left)
+
+
+def test_nothing_is_raised_that_is_not_so(looked_at: Scraped) -> None:
+    """Of pools and exporters with which nothing is wrong, when all that is wrong was raised."""
+    scraped.fires(looked_at.server, "ZpobsExporterStale", job=TEXTFILE)
+    names = {name: device.name for name, device in looked_at.devices.items()}
+    raised = {
+        (each["labels"]["alertname"], each["labels"].get("pool"))
+        for each in scraped.alerts(looked_at.server)
+        if each["labels"]["instance"] == looked_at.target
+    }
+    # A pool of two or three MiB has free slots by nature.
+    raised = {each for each in raised if each[0] != "ZpobsFragmentationIncurable"}
+    assert raised == {
+        ("ZpobsFragmentationCurable", names["curable"]),
+        ("ZpobsPoolNearLimit", names["near its limit"]),
+    }
+
+
+def test_the_server_has_what_was_served(looked_at: Scraped) -> None:
+    """Every metric that needs no probe is there by its name, with its type."""
+    listed = looked_at.server.get("label/__name__/values", **{"match[]": f'{{job="{JOB}"}}'})
     served = {name for name in listed if name in BY_NAME}
     assert {name for name in BY_NAME if name not in served} == NEEDS_PROBES
-    types = scraped.server.get("metadata")
+    told = looked_at.server.get("targets/metadata", match_target=f'{{job="{JOB}"}}')
+    types = {each["metric"]: each["type"] for each in told}
     for name in served:
         # OpenMetrics tells counters and infos without their suffix.
         stem = name.removesuffix("_total").removesuffix("_info")
-        assert {each["type"] for each in types.get(name) or types[stem]} == {BY_NAME[name].kind}
+        assert (types.get(name) or types[stem]) == BY_NAME[name].kind
 
 
-def test_both_pools_are_told(scraped: Scraped) -> None:
+def test_both_pools_are_told(looked_at: Scraped) -> None:
     """With what their devices tell."""
-    for name in scraped.devices:
-        (limit,) = well(scraped.server, f'zpobs_zram_limit_bytes{{pool="{name}"}}')
+    for key in ("well", "well too"):
+        name = looked_at.devices[key].name
+        (limit,) = well(looked_at.server, f'zpobs_zram_limit_bytes{{pool="{name}"}}')
         assert float(limit["value"][1]) == 64 << 20
-        (freed,) = well(scraped.server, f'zpobs_pool_kernel_compacted_bytes_total{{pool="{name}"}}')
+        (freed,) = well(
+            looked_at.server, f'zpobs_pool_kernel_compacted_bytes_total{{pool="{name}"}}'
+        )
         assert float(freed["value"][1]) > 0

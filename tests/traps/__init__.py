@@ -185,7 +185,11 @@ class TrapWitness(Closing):
         try:
             yield await_it
         finally:
-            self._hold(Hold.NOWHERE)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Hold nobody up any more."""
+        self._hold(Hold.NOWHERE)
 
     def _hold(self, where: Hold) -> None:
         key = (len(TRAPS) + 1).to_bytes(4, sys.byteorder)

@@ -322,10 +322,18 @@ int entry_zs_page_migrate(void *ctx)
 	return 0;
 }
 
-/* The object is still being read: its zspage has a reader. */
+/*
+ * The object is still being read: its zspage has a reader. Whoever was held up until there was one
+ * goes on, and meets it.
+ */
 SEC("fentry/zs_obj_read_end")
 int entry_zs_obj_read_end(void *ctx)
 {
+	u32 at = HOLD;
+	u64 *where = bpf_map_lookup_elem(&met, &at);
+
+	if (where && (*where & READING))
+		*where &= ~(u64)ISOLATED;
 	hold(READING);
 	return 0;
 }
