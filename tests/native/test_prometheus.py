@@ -24,13 +24,14 @@ from tests.native.exporter import Exporter
 from tests.native.prometheus import Prometheus
 from tests.views.metrics.support import FOOTING, full_pool, make_moment
 from zpobs.footing import Footing
+from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.definitions import METRICS
 from zpobs.views.metrics.families import make_families
 from zpobs.views.metrics.ledger import Ledger
 from zpobs.views.metrics.listen import Place, open_socket
 from zpobs.views.metrics.metric import Choice, Moment
 from zpobs.views.metrics.pages import Page
-from zpobs.views.metrics.server import Board, Server
+from zpobs.views.metrics.server import Server
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(900)]
 

@@ -33,8 +33,8 @@ from zpobs.errors import EnvironmentLacksError, UsageError
 if TYPE_CHECKING:
     from zpobs.session import Session
     from zpobs.views.exporter import ExporterOptions
+    from zpobs.views.metrics.board import Board
     from zpobs.views.metrics.metric import Checks
-    from zpobs.views.metrics.server import Board
     from zpobs.wishes import Wishes
 
 # Certificate, key, authority of clients.
@@ -146,6 +146,10 @@ def exporter(
     tls = _tls(tls_cert, tls_key, tls_client_ca, place)
     ring_bytes = parse_ring_size(ring_size)
     _check_packages()
+    if textfile is not None:
+        from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415 - nor writes any
+
+        check_textfile(textfile)
     from zpobs.views.exporter import ExporterOptions  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.views.metrics.metric import Choice  # noqa: PLC0415
     from zpobs.wishes import Wishes  # noqa: PLC0415
@@ -180,17 +184,15 @@ def _run(
     from zpobs.machine import read_machine  # noqa: PLC0415 - --help needs none of it
     from zpobs.session import open_session  # noqa: PLC0415
     from zpobs.views.exporter import fresh_s, run_exporter  # noqa: PLC0415
-    from zpobs.views.metrics.server import Board  # noqa: PLC0415
-    from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415
+    from zpobs.views.metrics.board import Board  # noqa: PLC0415
     from zpobs.views.top import StopSignal  # noqa: PLC0415
 
-    if options.textfile is not None:
-        check_textfile(options.textfile)
     board = Board(fresh_s(options.interval_s))
     with (
         output_checked(),
         StopSignal() as stop,
         _served(board, place, tls),
+        _filed(board, options.textfile, once=options.once),
         open_session(wishes, attach=False) as session,
     ):
         verified = options.verify_s and session.scans
@@ -278,6 +280,18 @@ def _served(board: Board, listen: str | None, tls_files: _TlsOptions | None) -> 
         server.close()
         if place.path is not None:
             place.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _filed(board: Board, path: Path | None, *, once: bool) -> Iterator[None]:
+    """Have a textfile say what a board says meanwhile, if there is to be one."""
+    if path is None:
+        yield
+        return
+    from zpobs.views.metrics.textfile import textfile_kept, textfile_or_none  # noqa: PLC0415
+
+    with textfile_or_none(path) if once else textfile_kept(path, board):
+        yield
 
 
 def _verifier(session: Session, pool: str | None) -> Callable[[], Checks]:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.views.metrics.support import families_of, full_pool, make_moment
 from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.listen import (
     SOCKET_MODE,
     Place,
@@ -29,7 +30,7 @@ from zpobs.views.metrics.listen import (
     tls_context,
 )
 from zpobs.views.metrics.pages import CONTENT_TYPES, Page
-from zpobs.views.metrics.server import Board, Server
+from zpobs.views.metrics.server import Server
 
 PAGE = Page(families_of(make_moment(full_pool())), 0.0)
 # Longer than any wait that is no failure.

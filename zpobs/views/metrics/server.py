@@ -14,11 +14,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 
-from zpobs.views.metrics.families import down_families
-from zpobs.views.metrics.pages import CONTENT_TYPES, Page, wanted_form, wants_gzip
+from zpobs.views.metrics.board import Board
+from zpobs.views.metrics.pages import CONTENT_TYPES, wanted_form, wants_gzip
 
 CONNECTIONS_MAX = 128
 REQUEST_S = 10.0
@@ -31,36 +31,6 @@ _REFUSAL_S = 0.1
 _GOODBYE_S = 1.0
 
 Answer = tuple[HTTPStatus, str, bytes]
-
-
-class Board:
-    """The page that is served now: put there by one thread, read by all others.
-
-    A page that is older than ``fresh_s`` is none any more.
-    """
-
-    def __init__(self, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._fresh_s = fresh_s
-        self._clock = clock
-        self._page: Page | None = None
-        self._down = Page(down_families(), 0.0)
-
-    def put(self, page: Page) -> None:
-        """Serve this page from now on."""
-        self._page = page
-
-    @property
-    def fresh(self) -> bool:
-        """Whether there is a page that is young enough."""
-        return self.page is not self._down
-
-    @property
-    def page(self) -> Page:
-        """The page, or the one that says that there is none."""
-        page = self._page
-        if page is None or self._clock() - page.made_s > self._fresh_s:
-            return self._down
-        return page
 
 
 class _BadRequestError(Exception):
@@ -201,7 +171,8 @@ class Server:
             )
         if path == "/healthz":
             if self._board.fresh:
-                answer = HTTPStatus.OK, _TEXT, b"ok\n"
+                note = self._board.note
+                answer = HTTPStatus.OK, _TEXT, "".join(f"{x}\n" for x in ("ok", note) if x).encode()
             else:
                 answer = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no fresh figures\n"
             return _response(answer, bare=bare)
