@@ -253,7 +253,7 @@ def test_a_textfile_is_renewed_until_the_end(used: NativeDevice, tmp_path: Path)
             assert time.monotonic() < end_s
             # Not there at the very first; then what it says is that there is nothing yet.
             page = path.read_bytes() if path.exists() else b""
-            if b"zpobs_up 1" in page:
+            if b"\nzpobs_up 1" in page:
                 seen.add(page)
             time.sleep(0.05)
         assert all(used.name.encode() in page for page in seen)
