@@ -44,13 +44,13 @@ class Exporter:
         self.process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         told = self.process.stderr.readline()
-        found = re.fullmatch(r"zpobs: serving (http://127\.0\.0\.1:\d+)/metrics\n", told)
+        found = re.fullmatch(r"zpobs: serving (https?://127\.0\.0\.1:\d+)/metrics\n", told)
         assert found, told
         self.url = found[1]
 
     @property
     def target(self) -> str:
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
     def page(self) -> str:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE_S) as answer:
