@@ -46,6 +46,7 @@ UNSHOWN = {
     "zpobs_scan_last_timestamp_seconds",
     "zpobs_scans_total",
     "zpobs_snapshot_interval_seconds",
+    "zpobs_verification_seconds_total",
     "zpobs_verifications_total",
     "zpobs_zram_compressed_bytes",
     "zpobs_zram_huge_bytes",

@@ -6,7 +6,7 @@ import html
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zpobs.footing import MachineFigures
@@ -23,6 +23,10 @@ from zpobs.views.top import StopSignal
 # Figures that are older than so many intervals are served no more.
 FRESH_INTERVALS = 3
 FRESH_MIN_S = 3.0
+# Pages wait for a verification. It takes at most so many times a scan, on pools that are in use,
+# and of all time no more than this share.
+ROUND_SCANS = 20
+VERIFY_SHARE = 0.02
 # How the model's sentence begins that says why there is no probe.
 NO_PROBE = "no probe is attached"
 
@@ -69,6 +73,7 @@ class _Pump:
         self._ledger = Ledger()
         self._attached = False
         self._checks = Checks({}, {}) if verify is not None else None
+        self._scan_s = 0.0
         self._next_check_s = time.monotonic() + options.verify_s
 
     def publish(self) -> Page:
@@ -84,6 +89,7 @@ class _Pump:
             checks=self._checks,
         )
         page = Page(make_families(moment, self._ledger, self._options.choice), begin_s)
+        self._scan_s = snapshot.footing.last_scan_ns / 1e9 if snapshot.footing else 0.0
         self._board.note = _lack_of_probes(snapshot.health) if self._attached else ""
         self._board.put(page)
         return page
@@ -94,10 +100,20 @@ class _Pump:
         self._attached = True
 
     def check(self) -> None:
-        """Verify the model if its time has come."""
-        if self._verify is not None and time.monotonic() >= self._next_check_s:
-            self._checks = self._verify()
-            self._next_check_s = time.monotonic() + self._options.verify_s
+        """Verify the model if its time has come, and if the page will not be stale by then."""
+        begin_s = time.monotonic()
+        if self._verify is None or self._checks is None or begin_s < self._next_check_s:
+            return
+        before = self._checks
+        if ROUND_SCANS * self._scan_s > fresh_s(self._options.interval_s):
+            self._checks = replace(before, left_out=before.left_out + 1)
+            took_s = 0.0
+        else:
+            made = self._verify()
+            took_s = time.monotonic() - begin_s
+            self._checks = replace(made, seconds=before.seconds + took_s, left_out=before.left_out)
+        pause_s = max(self._options.verify_s, took_s / VERIFY_SHARE)
+        self._next_check_s = time.monotonic() + pause_s
 
 
 def _lack_of_probes(health: Health) -> str:

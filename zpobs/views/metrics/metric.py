@@ -32,10 +32,15 @@ Value = tuple[tuple[str, ...], Number]
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What verifications told so far: rounds by verdict, differences by what differs."""
+    """What verifications told so far: rounds by verdict, differences by what differs.
+
+    ``seconds`` is what they took, ``left_out`` counts those that would have taken too long.
+    """
 
     rounds: Mapping[str, int]
     divergences: Mapping[str, int]
+    seconds: float = 0.0
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
