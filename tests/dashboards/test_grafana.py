@@ -55,6 +55,8 @@ UNSHOWN = {
     "zpobs_zram_used_max_bytes",
     "zpobs_zram_written_back_bytes",
     "zpobs_zswap_stored_bytes",
+    # For who asks with --objects.
+    *(metric.name for metric in METRICS if metric.tier == "objects"),
     # One by one size classes make no panel; the matrix has them by fullness.
     *(metric.name for metric in METRICS if metric.tier == "class"),
 }

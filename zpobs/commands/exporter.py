@@ -18,6 +18,9 @@ from zpobs.commands.common import (
     AttachOption,
     LoaderChoice,
     LoaderOption,
+    ObjectsOption,
+    ObjectsRateOption,
+    ObjectsSeedOption,
     PoolOption,
     RescanOption,
     RingSizeOption,
@@ -26,6 +29,7 @@ from zpobs.commands.common import (
     output_checked,
     parse_ring_size,
     progress,
+    sampling_of,
     version,
 )
 from zpobs.errors import EnvironmentLacksError, UsageError
@@ -127,6 +131,9 @@ def exporter(
     per_class_fullness: _PerClassFullnessOption = False,
     life: _LifeOption = True,
     latency: _LatencyOption = False,
+    objects: ObjectsOption = False,
+    objects_rate: ObjectsRateOption = 1,
+    objects_seed: ObjectsSeedOption = None,
     verify: _VerifyOption = 300.0,
     bpf_stats: _BpfStatsOption = False,
     pool: PoolOption = None,
@@ -154,6 +161,7 @@ def exporter(
     from zpobs.views.metrics.metric import Choice  # noqa: PLC0415
     from zpobs.wishes import Wishes  # noqa: PLC0415
 
+    sampling = sampling_of(objects, objects_rate, objects_seed)
     wishes = Wishes(
         loader=loader.value,
         attach=attach.value,
@@ -164,11 +172,12 @@ def exporter(
         rescan_s=rescan,
         life=life,
         latency=latency,
+        objects=sampling,
         timed=bpf_stats,
     )
     options = ExporterOptions(
         interval_s=interval,
-        choice=Choice(per_class=per_class, per_class_fullness=per_class_fullness),
+        choice=Choice(per_class, per_class_fullness, objects=sampling is not None),
         pool=pool,
         once=once,
         textfile=textfile,
