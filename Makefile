@@ -13,7 +13,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
 	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring cpio e2fsprogs xz-utils zstd \
-	shellcheck tmux groff man-db zsh fish prometheus systemd
+	shellcheck tmux groff man-db zsh fish prometheus systemd \
+	nginx-light
 
 KERNEL ?= newest
 CPUS ?= 2
@@ -108,10 +109,12 @@ $(VENV)/.ready: pyproject.toml Makefile
 			|| echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:" $$missing; \
-		case " $$missing " in *" prometheus "*) \
-			if [ -d /run/systemd/system ]; then \
-				echo "masking prometheus.service: tests start their own (systemctl unmask)"; \
-				$(SUDO) systemctl mask --quiet prometheus.service; fi;; esac; \
+		for service in prometheus nginx; do \
+			case " $$missing " in *" $$service"*) \
+				if [ -d /run/systemd/system ] && ! systemctl cat -q $$service.service \
+						>/dev/null 2>&1; then \
+					echo "masking $$service.service: tests start their own (systemctl unmask)"; \
+					$(SUDO) systemctl mask --quiet $$service.service; fi;; esac; done; \
 		$(SUDO) apt-get update -q -q && \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -q -y \
 			--no-install-recommends $$missing >/dev/null; \
