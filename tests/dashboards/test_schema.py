@@ -76,7 +76,7 @@ def mistyped(value: Any, at: str = "") -> Iterator[str]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Tell whether a value is of a type; the SDK leaves enums and some objects as they were read."""
+    """Tell whether a value is of a type; the SDK leaves enums and some objects as it read them."""
     parts = typing.get_args(hint)
     match typing.get_origin(hint):
         case typing.Union | types.UnionType:
