@@ -76,6 +76,13 @@ man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1
 dashboards: setup ## docs/metrics.md and the Grafana dashboards, of the exporter's table of metrics
 	@$(PYTHON) -m dashboards
 
+.PHONY: dashboard-pictures
+dashboard-pictures: setup ## docs/pictures of the dashboards: Grafana's own components from npm (npm, chromium, root)
+	@command -v npm chromium >/dev/null || { \
+		echo "make: this needs npm and chromium; try: apt install npm chromium" >&2; exit 3; }
+	@mkdir -p docs/pictures
+	@$(PYTHON) -m dashboards.pictures
+
 .PHONY: churn
 churn: setup ## Churn with known truth (KERNEL=6.12 CPUS=4 MEMORY=1G CHURN="--seed 7 --mix 50:20:20:5:5")
 	@$(PYTHON) -m lab run --kernel $(KERNEL) --cpus $(CPUS) --memory $(MEMORY) \

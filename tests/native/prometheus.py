@@ -67,6 +67,11 @@ class Prometheus:
                 env=os.environ | {"GOMAXPROCS": "2"},
             )
 
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
+
     def get(self, path: str, **parameters: str) -> Any:
         """Return the ``data`` of an answer; the error's words fail the test."""
         query = urllib.parse.urlencode(parameters)
