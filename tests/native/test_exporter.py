@@ -114,7 +114,7 @@ def test_served_is_what_is_documented(used: NativeDevice) -> None:
         assert {label for label, _ in labels} == set(expected[name].all_labels)
     # All but what takes probes is there.
     missing = [each.name for each in METRICS if each.name not in types]
-    assert {BY_NAME[name].needs for name in missing} <= {"probes", "latency"}
+    assert {BY_NAME[name].needs for name in missing} <= {"probes", "latency", "objects"}
 
 
 def test_scrapes_never_walk_the_kernel(used: NativeDevice) -> None:

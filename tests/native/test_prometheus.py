@@ -44,7 +44,7 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 REAL, INVENTED = "zpobs", "invented"
 # With these there are real figures for all but what needs probes.
 REAL_OPTIONS = ("--per-class-fullness", "--bpf-stats", "--verify", "1")
-WITH_PROBES = {"probes", "latency"}
+WITH_PROBES = {"probes", "latency", "objects"}
 NEEDS_PROBES = {metric.name for metric in METRICS if metric.needs in WITH_PROBES}
 # Pages are served for three of these, on a busy machine too.
 INTERVAL_S = 5.0
