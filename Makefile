@@ -13,7 +13,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 DEBIAN_PACKAGES := python3-venv python3-bpfcc libbpf1 libbpf-dev clang clang-format gcc \
 	libc6-dev qemu-system-x86 mmdebstrap debian-archive-keyring cpio e2fsprogs xz-utils zstd \
-	shellcheck tmux groff man-db zsh fish prometheus systemd
+	shellcheck tmux groff man-db zsh fish prometheus systemd \
+	nginx-light
 
 KERNEL ?= newest
 CPUS ?= 2
@@ -79,6 +80,13 @@ dashboards: setup ## docs/metrics.md and the Grafana dashboards, of the exporter
 stack: setup ## Exporter, Prometheus and rules up on loopback over a workload, until Ctrl-C (root)
 	@$(PYTHON) -m lab.stack $(STACK)
 
+.PHONY: dashboard-pictures
+dashboard-pictures: setup ## docs/pictures of the dashboards: Grafana's own components from npm (npm, chromium, root)
+	@command -v npm chromium >/dev/null || { \
+		echo "make: this needs npm and chromium; try: apt install npm chromium" >&2; exit 3; }
+	@mkdir -p docs/pictures
+	@$(PYTHON) -m dashboards.pictures
+
 .PHONY: churn
 churn: setup ## Churn with known truth (KERNEL=6.12 CPUS=4 MEMORY=1G CHURN="--seed 7 --mix 50:20:20:5:5")
 	@$(PYTHON) -m lab run --kernel $(KERNEL) --cpus $(CPUS) --memory $(MEMORY) \
@@ -112,10 +120,12 @@ $(VENV)/.ready: pyproject.toml Makefile
 			|| echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing Debian packages:" $$missing; \
-		case " $$missing " in *" prometheus "*) \
-			if [ -d /run/systemd/system ]; then \
-				echo "masking prometheus.service: tests start their own (systemctl unmask)"; \
-				$(SUDO) systemctl mask --quiet prometheus.service; fi;; esac; \
+		for service in prometheus nginx; do \
+			case " $$missing " in *" $$service"*) \
+				if [ -d /run/systemd/system ] && ! systemctl cat -q $$service.service \
+						>/dev/null 2>&1; then \
+					echo "masking $$service.service: tests start their own (systemctl unmask)"; \
+					$(SUDO) systemctl mask --quiet $$service.service; fi;; esac; done; \
 		$(SUDO) apt-get update -q -q && \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -q -y \
 			--no-install-recommends $$missing >/dev/null; \

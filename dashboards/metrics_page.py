@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from zpobs.views.metrics.definitions import METRICS, POOL_SERIES_MAX
+from zpobs.views.metrics.definitions import METRICS, OBJECT_SERIES_MAX, POOL_SERIES_MAX
 from zpobs.views.metrics.metric import Metric
 from zpobs.views.metrics.pool import BANDS, ERRORS
 
@@ -22,12 +22,14 @@ Times are seconds since 1970. Where a set has parts there is no sum of them besi
 **known** says what it takes for a value to be there at all; where it is not, the metric is
 left out. *probes*: attached ones (counters that a missing hook counts are left out);
 *zram*: a device, and for what was asked for one at rest; *zswap*: the kernel has it;
-*scans*: a scan was made; *latency*: `--latency` and probes; *bpf-stats*: `--bpf-stats`,
-or the sysctl kernel.bpf_stats_enabled; *verify*: unless `--verify 0`. The state of a pool
+*scans*: a scan was made; *latency*, *objects*: `--latency`, `--objects`, and probes;
+*bpf-stats*: `--bpf-stats`, or the sysctl kernel.bpf_stats_enabled; *verify*: unless `--verify 0`.
+The state of a pool
 whose status is unknown is left out; one that is bounded is served, and `zpobs_pool_status` says so.
 
 **series** is the most that there can be, of each pool where a label is `pool`. Without
-`--per-class` a pool has at most {POOL_SERIES_MAX} series in all.
+`--per-class` a pool has at most {POOL_SERIES_MAX} series in all, and {OBJECT_SERIES_MAX} more with
+`--objects`.
 
 `size_max` puts size classes together in {BANDS} bands of equal width: the largest slot of
 the band, in bytes. `fullness` is the percentage of slots in use that a group's zspages are
@@ -42,12 +44,13 @@ def metrics_page() -> str:
     pools = [metric for metric in METRICS if metric.of_pool is not None]
     by_tier = {
         tier: [metric for metric in pools if metric.tier == tier]
-        for tier in ("default", "class", "fullness")
+        for tier in ("default", "objects", "class", "fullness")
     }
     parts = [
         _HEAD,
         *_section("zpobs, kernel and host", own),
         *_section("Pools", by_tier["default"]),
+        *_section("Objects one by one: `--objects`", by_tier["objects"]),
         *_section("Size classes: `--per-class`", by_tier["class"]),
         *_section(
             "Size classes by fullness: `--per-class-fullness`",

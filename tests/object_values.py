@@ -75,6 +75,7 @@ def make_objects(rate: int = 1, **changed: object) -> PoolObjects:
         "moves": _ints(4, 0),
         "sized": _ints(7, 3),
         "live_bytes": _ints(1050, 1470),
+        "sizes": _ints(9, 1, 0, 0, 0, 0, 0, 0, 0),
         "lifetime_ns": _ints(2_500_000, 1_400_000_000),
         "lifetimes": lifetimes,
         "estimates": {

@@ -17,7 +17,7 @@ from zpobs.views.metrics.definitions import METRICS
 
 RULES = Path(__file__).resolve().parents[1] / "dashboards" / "rules" / "zpobs.rules.yml"
 PANELS: list[tuple[str, Panel]] = [(board.uid, panel) for board in BOARDS for panel in board.panels]
-WITH_PROBES = {"probes", "latency"}
+WITH_PROBES = {"probes", "latency", "objects"}
 NEEDS_PROBES = {metric.name for metric in METRICS if metric.needs in WITH_PROBES}
 JOB = "zpobs"
 # What a template became that named a label which is not there.

@@ -28,6 +28,8 @@ OBJECTS_KEPT = 1 << 18
 # Near-empty: at most a quarter of a zspage's places are taken.
 PIN_SHARE = 4
 PINS_LISTED = 256
+# Requested sizes are counted by so many bands of so many bytes, and those above.
+SIZE_BANDS, SIZE_BAND_BYTES = 8, 512
 # Groups into which handles fall by another hash, to see how much the sums of clusters vary.
 VARIANCE_GROUPS = 64
 
@@ -262,7 +264,8 @@ class PoolObjects:
     was told), ``vanished`` (whose end was not), ``unkept`` (for which there was no room) and
     ``live``: stored = freed + vanished + unkept + live. ``freed_unseen`` counts frees of objects
     whose store was not told, ``moves`` are those by compaction. ``live_bytes`` is what was asked
-    for the ``sized`` ones of the live. ``lifetimes``, shape (C, AGE_BUCKETS), counts the freed,
+    for the ``sized`` ones of the live; ``sizes``, shape (SIZE_BANDS + 1,), counts those by it, a
+    band with its upper end. ``lifetimes``, shape (C, AGE_BUCKETS), counts the freed,
     ``lifetime_ns`` is their sum.
     ``estimates`` are figures of all objects by name, ``lifetime_estimates`` by bucket of their
     lifetime, shape (AGE_BUCKETS,). ``unseen`` are objects of the pool that were
@@ -282,6 +285,7 @@ class PoolObjects:
     moves: Ints
     sized: Ints
     live_bytes: Ints
+    sizes: Ints
     lifetime_ns: Ints
     lifetimes: Ints
     estimates: Mapping[str, Estimate]

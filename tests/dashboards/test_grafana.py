@@ -46,6 +46,7 @@ UNSHOWN = {
     "zpobs_scan_last_timestamp_seconds",
     "zpobs_scans_total",
     "zpobs_snapshot_interval_seconds",
+    "zpobs_verification_seconds_total",
     "zpobs_verifications_total",
     "zpobs_zram_compressed_bytes",
     "zpobs_zram_huge_bytes",
@@ -54,6 +55,8 @@ UNSHOWN = {
     "zpobs_zram_used_max_bytes",
     "zpobs_zram_written_back_bytes",
     "zpobs_zswap_stored_bytes",
+    # For who asks with --objects.
+    *(metric.name for metric in METRICS if metric.tier == "objects"),
     # One by one size classes make no panel but the fleet's; the matrix has them by fullness.
     *(
         metric.name

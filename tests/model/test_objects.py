@@ -15,7 +15,7 @@ from zpobs import wire
 from zpobs.life import bucket_of
 from zpobs.model import CountersReading, PoolReading, ShadowModel
 from zpobs.model.objects import ObjectLedger
-from zpobs.objects import PoolObjects, Sampling
+from zpobs.objects import SIZE_BAND_BYTES, SIZE_BANDS, PoolObjects, Sampling
 
 HANDLE = 0xFFFF_8881_0100_0000
 ZSPAGE = 0xFFFF_8881_0200_0000
@@ -103,7 +103,7 @@ class Books:
 STEPS = st.tuples(
     st.integers(0, 4),
     st.sampled_from(("store", "store", "free", "free", "move", "owner")),
-    st.integers(1, 4000),
+    st.integers(1, 5000),
     st.sampled_from((1, 7, 1000, 10**6)),
     st.booleans(),
 )
@@ -146,6 +146,11 @@ def test_the_ledger_equals_one_kept_one_by_one(
         sum(sizes),
     )
     buckets = bucket_of(np.array(books.lifetimes, dtype=np.uint64))
+    known = [int(life[2]) for life in books.live.values() if life[2] is not None]
+    assert told_objects.sizes.tolist() == [
+        sum(max(size - 1, 0) // SIZE_BAND_BYTES == band for size in known)
+        for band in range(SIZE_BANDS + 1)
+    ]
     counted = told_objects.lifetimes.sum(axis=0)
     assert counted.tolist() == np.bincount(buckets, minlength=64).tolist()
     assert int(told_objects.lifetime_ns.sum()) == sum(books.lifetimes)

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
+NO_PROBES = r"(zpobs: (no probe is|not) attached.*\n)?"
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -49,13 +50,13 @@ class Exporter:
         self.process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         told = self.process.stderr.readline()
-        found = re.fullmatch(r"zpobs: serving (http://127\.0\.0\.1:\d+)/metrics\n", told)
+        found = re.fullmatch(r"zpobs: serving (https?://127\.0\.0\.1:\d+)/metrics\n", told)
         assert found, told
         self.url = found[1]
 
     @property
     def target(self) -> str:
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
     def page(self) -> str:
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE_S) as answer:
@@ -84,12 +85,14 @@ class Exporter:
         return self.until(lambda found: found.get(name, 0) >= now_s)
 
     def end(self) -> None:
-        """End it, unless it has ended already: well, and without a word."""
+        """End it, unless it has ended already: well, and without a word but of probes."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         assert self.process.stderr is not None
         told = self.process.stderr.read()
-        assert (self.process.wait(PATIENCE_S), told) == (0, "")
+        assert self.process.wait(PATIENCE_S) == 0
+        # What probes this kernel refuses, and nothing else.
+        assert re.fullmatch(NO_PROBES, told), told
 
     def __enter__(self) -> Self:
         return self

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.factories import COUNTERS, make_pool, make_snapshot
-from tests.views.metrics.support import MACHINE
+from tests.factories import COUNTERS, make_health, make_pool, make_snapshot
+from tests.views.metrics.support import FOOTING, MACHINE
 from zpobs.descriptors import Look
+from zpobs.footing import Footing
 from zpobs.snapshot import Snapshot, ZspagesOf
-from zpobs.views.exporter import ExporterOptions, fresh_s, landing_page, run_exporter
+from zpobs.views.exporter import ROUND_SCANS, ExporterOptions, fresh_s, landing_page, run_exporter
+from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.metric import Checks
-from zpobs.views.metrics.server import Board
 from zpobs.views.top import StopSignal
 
 
@@ -26,6 +28,8 @@ class Source:
         self._stop = stop
         self._left = waits
         self.each: Callable[[], None] = lambda: None
+        self.health = make_health()
+        self.footing: Footing | None = None
 
     def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
         progress("attaching")
@@ -42,7 +46,9 @@ class Source:
     def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
         assert not zspages
         self.asked.append(f"snapshot {pool}")
-        return make_snapshot(make_pool(), at_s=len(self.asked))
+        return make_snapshot(
+            make_pool(), at_s=len(self.asked), health=self.health, footing=self.footing
+        )
 
     def look(self, pool: int, class_index: int) -> Look | None:
         pytest.fail(f"an exporter has no use for descriptors: {pool}, {class_index}")
@@ -94,40 +100,22 @@ def test_once_with_a_textfile_leaves_it_there(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_textfile_goes_with_its_writer(stop: StopSignal, board: Board, tmp_path: Path) -> None:
-    """While it runs the file is the page; behind it nothing is left that would be taken for new."""
-    path = tmp_path / "zpobs.prom"
-    source = Source(stop, 2)
-    seen: list[bool] = []
-    source.each = lambda: seen.append(path.read_bytes() == board.page.body("text"))
-    run(source, board, stop, textfile=path)
-    assert seen == [True] * 3
-    assert not path.exists()
-
-
-def test_a_textfile_that_fails_is_told_once(
-    stop: StopSignal, board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_probes_lack_is_told_once(
+    stop: StopSignal, board: Board, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pages go on, and so does the file as soon as it can be written."""
-    folder = tmp_path / "there"
-    folder.mkdir()
-    path = folder / "zpobs.prom"
-    source = Source(stop, 5)
-    seen: list[bool] = []
-
-    def change() -> None:
-        seen.append(path.exists())
-        if len(seen) == 1:
-            path.unlink()
-            folder.rmdir()
-        elif len(seen) == 4:
-            folder.mkdir()
-
-    source.each = change
-    run(source, board, stop, textfile=path)
-    assert seen == [True, False, False, False, True, True]
-    _, err = capsys.readouterr()
-    assert err == f"zpobs: cannot write {path}: No such file or directory\n"
+    """With the kernel's reason, on standard error and to whoever asks for health."""
+    source = Source(stop, 2)
+    why = "no probe is attached (Operation not permitted); figures are those of the last scan"
+    source.health = make_health(hooks=0, missed_hooks=("obj_malloc",), reasons=("x", why))
+    notes: list[str] = []
+    source.each = lambda: notes.append(board.note)
+    run(source, board, stop, at_once=True)
+    assert capsys.readouterr() == ("", f"zpobs: {why}\n")
+    assert notes == [why] * 3
+    source = Source(stop, 0)
+    source.health = make_health(hooks=8, missed_hooks=("zs_malloc", "zs_free"))
+    run(source, board, stop)
+    assert capsys.readouterr() == ("", "zpobs: not attached: zs_malloc, zs_free\n")
 
 
 def test_verification_comes_in_its_time(stop: StopSignal, board: Board) -> None:
@@ -145,6 +133,37 @@ def test_verification_comes_in_its_time(stop: StopSignal, board: Board) -> None:
     run_exporter(source, options, board, stop, machine=lambda: MACHINE, verify=verify)
     told = [page.split('zpobs_verifications_total{verdict="equal"} ')[1][:3] for page in pages]
     assert told == ["0.0", "0.0", "1.0", "2.0"]
+
+
+def test_a_verification_that_would_make_pages_stale_is_left_out(
+    stop: StopSignal, board: Board
+) -> None:
+    """By what a scan took; and it is told."""
+    source = Source(stop, 3)
+    longest_ns = int(fresh_s(5.0) / ROUND_SCANS * 1e9)
+    source.footing = replace(FOOTING, last_scan_ns=longest_ns + 1)
+    pages: list[str] = []
+
+    def each() -> None:
+        pages.append(board.page.body("text").decode())
+        if len(pages) == 2:
+            source.footing = replace(FOOTING, last_scan_ns=longest_ns)
+
+    source.each = each
+    made: list[int] = []
+
+    def verify() -> Checks:
+        made.append(len(pages))
+        return Checks({"equal": 1}, {"model": 0})
+
+    options = ExporterOptions(interval_s=5.0, verify_s=1e-9)
+    run_exporter(source, options, board, stop, machine=lambda: MACHINE, verify=verify)
+    assert made == [2, 3]
+    assert [
+        page.split('zpobs_verifications_total{verdict="left out"} ')[1][:3] for page in pages
+    ] == ["0.0", "0.0", "1.0", "1.0"]
+    assert "zpobs_verification_seconds_total 0.0\n" in pages[2]
+    assert "zpobs_verification_seconds_total 0.0\n" not in pages[3]
 
 
 def test_a_signal_that_came_already_ends_it(stop: StopSignal, board: Board) -> None:

@@ -6,15 +6,19 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zpobs.errors import EXIT_OK, EnvironmentLacksError, UsageError
+
+if TYPE_CHECKING:
+    from zpobs.objects import Sampling
 
 
 class LoaderChoice(StrEnum):
@@ -93,6 +97,25 @@ SkipHookOption = Annotated[
         autocompletion=_hook_names,
     ),
 ]
+ObjectsOption = Annotated[
+    bool,
+    typer.Option(
+        "--objects", help="Objects one by one: requested sizes, lifetimes, who pins zspages."
+    ),
+]
+ObjectsRateOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1 << 20,
+        metavar="N",
+        help="As --objects, but 1 in N of them, chosen by handle; the rest is estimated.",
+    ),
+]
+ObjectsSeedOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="With --objects-rate: choose the same handles every time."),
+]
 
 
 def version() -> str:
@@ -103,6 +126,15 @@ def version() -> str:
         return metadata.version("zpobs")
     except metadata.PackageNotFoundError:
         return "from a checkout"
+
+
+def sampling_of(wanted: bool, rate: int, seed: int | None) -> Sampling | None:
+    """Return which objects are to be told one by one, None for none."""
+    if not wanted and rate == 1:
+        return None
+    from zpobs.objects import Sampling  # noqa: PLC0415 - --help needs no NumPy
+
+    return Sampling.seeded(rate, secrets.randbits(64) if seed is None else seed)
 
 
 def progress(what: str) -> None:

@@ -18,6 +18,9 @@ from zpobs.commands.common import (
     AttachOption,
     LoaderChoice,
     LoaderOption,
+    ObjectsOption,
+    ObjectsRateOption,
+    ObjectsSeedOption,
     PoolOption,
     RescanOption,
     RingSizeOption,
@@ -26,6 +29,7 @@ from zpobs.commands.common import (
     output_checked,
     parse_ring_size,
     progress,
+    sampling_of,
     version,
 )
 from zpobs.errors import EnvironmentLacksError, UsageError
@@ -33,8 +37,8 @@ from zpobs.errors import EnvironmentLacksError, UsageError
 if TYPE_CHECKING:
     from zpobs.session import Session
     from zpobs.views.exporter import ExporterOptions
+    from zpobs.views.metrics.board import Board
     from zpobs.views.metrics.metric import Checks
-    from zpobs.views.metrics.server import Board
     from zpobs.wishes import Wishes
 
 # Certificate, key, authority of clients.
@@ -127,6 +131,9 @@ def exporter(
     per_class_fullness: _PerClassFullnessOption = False,
     life: _LifeOption = True,
     latency: _LatencyOption = False,
+    objects: ObjectsOption = False,
+    objects_rate: ObjectsRateOption = 1,
+    objects_seed: ObjectsSeedOption = None,
     verify: _VerifyOption = 300.0,
     bpf_stats: _BpfStatsOption = False,
     pool: PoolOption = None,
@@ -146,10 +153,15 @@ def exporter(
     tls = _tls(tls_cert, tls_key, tls_client_ca, place)
     ring_bytes = parse_ring_size(ring_size)
     _check_packages()
+    if textfile is not None:
+        from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415 - nor writes any
+
+        check_textfile(textfile)
     from zpobs.views.exporter import ExporterOptions  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.views.metrics.metric import Choice  # noqa: PLC0415
     from zpobs.wishes import Wishes  # noqa: PLC0415
 
+    sampling = sampling_of(objects, objects_rate, objects_seed)
     wishes = Wishes(
         loader=loader.value,
         attach=attach.value,
@@ -160,11 +172,12 @@ def exporter(
         rescan_s=rescan,
         life=life,
         latency=latency,
+        objects=sampling,
         timed=bpf_stats,
     )
     options = ExporterOptions(
         interval_s=interval,
-        choice=Choice(per_class=per_class, per_class_fullness=per_class_fullness),
+        choice=Choice(per_class, per_class_fullness, objects=sampling is not None),
         pool=pool,
         once=once,
         textfile=textfile,
@@ -180,17 +193,15 @@ def _run(
     from zpobs.machine import read_machine  # noqa: PLC0415 - --help needs none of it
     from zpobs.session import open_session  # noqa: PLC0415
     from zpobs.views.exporter import fresh_s, run_exporter  # noqa: PLC0415
-    from zpobs.views.metrics.server import Board  # noqa: PLC0415
-    from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415
+    from zpobs.views.metrics.board import Board  # noqa: PLC0415
     from zpobs.views.top import StopSignal  # noqa: PLC0415
 
-    if options.textfile is not None:
-        check_textfile(options.textfile)
     board = Board(fresh_s(options.interval_s))
     with (
         output_checked(),
         StopSignal() as stop,
         _served(board, place, tls),
+        _filed(board, options.textfile, once=options.once),
         open_session(wishes, attach=False) as session,
     ):
         verified = options.verify_s and session.scans
@@ -278,6 +289,18 @@ def _served(board: Board, listen: str | None, tls_files: _TlsOptions | None) -> 
         server.close()
         if place.path is not None:
             place.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _filed(board: Board, path: Path | None, *, once: bool) -> Iterator[None]:
+    """Have a textfile say what a board says meanwhile, if there is to be one."""
+    if path is None:
+        yield
+        return
+    from zpobs.views.metrics.textfile import textfile_kept, textfile_or_none  # noqa: PLC0415
+
+    with textfile_or_none(path) if once else textfile_kept(path, board):
+        yield
 
 
 def _verifier(session: Session, pool: str | None) -> Callable[[], Checks]:

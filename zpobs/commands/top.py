@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -17,6 +16,9 @@ from zpobs.commands.common import (
     AttachOption,
     LoaderChoice,
     LoaderOption,
+    ObjectsOption,
+    ObjectsRateOption,
+    ObjectsSeedOption,
     PoolOption,
     RescanOption,
     RingSizeOption,
@@ -25,11 +27,9 @@ from zpobs.commands.common import (
     output_checked,
     parse_ring_size,
     progress,
+    sampling_of,
 )
 from zpobs.errors import EnvironmentLacksError
-
-if TYPE_CHECKING:
-    from zpobs.objects import Sampling
 
 
 class _Sort(StrEnum):
@@ -77,25 +77,6 @@ _CompactionOption = Annotated[
         "--compaction",
         help="What a compaction would free and move now, and beside it what the last ones did.",
     ),
-]
-_ObjectsOption = Annotated[
-    bool,
-    typer.Option(
-        "--objects", help="Objects one by one: requested sizes, lifetimes, who pins zspages."
-    ),
-]
-_ObjectsRateOption = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        max=1 << 20,
-        metavar="N",
-        help="As --objects, but 1 in N of them, chosen by handle; the rest is estimated.",
-    ),
-]
-_ObjectsSeedOption = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="With --objects-rate: choose the same handles every time."),
 ]
 _LimitOption = Annotated[
     int | None,
@@ -145,9 +126,9 @@ def top(
     life: _LifeOption = False,
     latency: _LatencyOption = False,
     compaction: _CompactionOption = False,
-    objects: _ObjectsOption = False,
-    objects_rate: _ObjectsRateOption = 1,
-    objects_seed: _ObjectsSeedOption = None,
+    objects: ObjectsOption = False,
+    objects_rate: ObjectsRateOption = 1,
+    objects_seed: ObjectsSeedOption = None,
     sort: Annotated[_Sort, typer.Option(help="Order of the size classes.")] = _Sort.WASTE,
     limit: _LimitOption = None,
     ascii_only: _AsciiOption = None,
@@ -182,7 +163,7 @@ def top(
         life=life,
         latency=latency,
         compaction=compaction,
-        objects=_sampling(objects, objects_rate, objects_seed),
+        objects=sampling_of(objects, objects_rate, objects_seed),
     )
     with (
         output_checked(),
@@ -205,14 +186,6 @@ def top(
             budget=budget / 100,
         )
         run_top(session, options, stop, progress)
-
-
-def _sampling(wanted: bool, rate: int, seed: int | None) -> Sampling | None:
-    if not wanted and rate == 1:
-        return None
-    from zpobs.objects import Sampling  # noqa: PLC0415 - --help needs no NumPy
-
-    return Sampling.seeded(rate, secrets.randbits(64) if seed is None else seed)
 
 
 @contextlib.contextmanager

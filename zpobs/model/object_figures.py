@@ -32,6 +32,8 @@ from zpobs.model.scans import CLASSES_MAX
 from zpobs.objects import (
     PIN_SHARE,
     PINS_LISTED,
+    SIZE_BAND_BYTES,
+    SIZE_BANDS,
     Control,
     Estimate,
     Pins,
@@ -111,6 +113,7 @@ def objects_of(
         moves=_frozen(sums[index, MOVES]),
         sized=_frozen(known[index]),
         live_bytes=_frozen(by_class[index]),
+        sizes=_frozen(_by_band(size[sized])),
         lifetime_ns=_frozen(sums[index, LIFETIME_NS]),
         lifetimes=_frozen(ledger.lifetimes[own][index]),
         estimates=estimates,
@@ -119,6 +122,13 @@ def objects_of(
         unseen=unseen,
         pins=_pins(ledger, table, rows, classes, ago_ns),
     )
+
+
+def _by_band(size: I64) -> I64:
+    """Count sizes in bytes, shape (n,), by bands; shape (SIZE_BANDS + 1,), the last for above."""
+    bands = np.minimum(np.maximum(size - 1, 0) // SIZE_BAND_BYTES, SIZE_BANDS)
+    out: I64 = np.bincount(bands, minlength=SIZE_BANDS + 1)
+    return out
 
 
 def _without_ended(ledger: ObjectLedger, table: ZspageRows, rows: I64, mono_ns: int) -> I64:

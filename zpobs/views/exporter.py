@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zpobs.footing import MachineFigures
+from zpobs.snapshot import Health
+from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.families import make_families
 from zpobs.views.metrics.ledger import Ledger
 from zpobs.views.metrics.metric import Checks, Choice, Moment
 from zpobs.views.metrics.pages import Page
-from zpobs.views.metrics.server import Board
 from zpobs.views.metrics.textfile import write_textfile
 from zpobs.views.source import SnapshotSource
 from zpobs.views.top import StopSignal
@@ -23,6 +23,12 @@ from zpobs.views.top import StopSignal
 # Figures that are older than so many intervals are served no more.
 FRESH_INTERVALS = 3
 FRESH_MIN_S = 3.0
+# Pages wait for a verification. It takes at most so many times a scan, on pools that are in use,
+# and of all time no more than this share.
+ROUND_SCANS = 20
+VERIFY_SHARE = 0.02
+# How the model's sentence begins that says why there is no probe.
+NO_PROBE = "no probe is attached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class ExporterOptions:
     """What the command line asked for; times in seconds, ``verify_s`` 0 for never.
 
     ``at_once`` makes a page before the probes are attached: there is a scan. ``once`` makes one
-    alone, for standard output if there is no ``textfile``.
+    alone, for ``textfile`` or else for standard output.
     """
 
     interval_s: float
@@ -65,9 +71,10 @@ class _Pump:
         self._machine = machine
         self._verify = verify
         self._ledger = Ledger()
+        self._attached = False
         self._checks = Checks({}, {}) if verify is not None else None
+        self._scan_s = 0.0
         self._next_check_s = time.monotonic() + options.verify_s
-        self._trouble = ""
 
     def publish(self) -> Page:
         """Make a page of a new snapshot, and put it where it is taken from."""
@@ -82,29 +89,41 @@ class _Pump:
             checks=self._checks,
         )
         page = Page(make_families(moment, self._ledger, self._options.choice), begin_s)
+        self._scan_s = snapshot.footing.last_scan_ns / 1e9 if snapshot.footing else 0.0
+        self._board.note = _lack_of_probes(snapshot.health) if self._attached else ""
         self._board.put(page)
-        if self._options.textfile is not None:
-            self._write(self._options.textfile, page)
         return page
 
-    def check(self) -> None:
-        """Verify the model if its time has come."""
-        if self._verify is not None and time.monotonic() >= self._next_check_s:
-            self._checks = self._verify()
-            self._next_check_s = time.monotonic() + self._options.verify_s
+    def attach(self, progress: Callable[[str], None]) -> None:
+        """Attach probes."""
+        self._source.attach(progress)
+        self._attached = True
 
-    def _write(self, path: Path, page: Page) -> None:
-        """Write the textfile; what goes wrong is told once, until it goes well again."""
-        try:
-            write_textfile(path, page.body("text"))
-            trouble = ""
-        except OSError as error:
-            trouble = f"cannot write {path}: {error.strerror or error}"
-            if self._options.once:
-                raise
-        if trouble and trouble != self._trouble:
-            sys.stderr.write(f"zpobs: {trouble}\n")
-        self._trouble = trouble
+    def check(self) -> None:
+        """Verify the model if its time has come, and if the page will not be stale by then."""
+        begin_s = time.monotonic()
+        if self._verify is None or self._checks is None or begin_s < self._next_check_s:
+            return
+        before = self._checks
+        if ROUND_SCANS * self._scan_s > fresh_s(self._options.interval_s):
+            self._checks = replace(before, left_out=before.left_out + 1)
+            took_s = 0.0
+        else:
+            made = self._verify()
+            took_s = time.monotonic() - begin_s
+            self._checks = replace(made, seconds=before.seconds + took_s, left_out=before.left_out)
+        pause_s = max(self._options.verify_s, took_s / VERIFY_SHARE)
+        self._next_check_s = time.monotonic() + pause_s
+
+
+def _lack_of_probes(health: Health) -> str:
+    """Return what there is to say of probes that are wanted and not attached, in one line."""
+    if not health.missed_hooks:
+        return ""
+    if health.hooks:
+        return f"not attached: {', '.join(health.missed_hooks)}"
+    # The model's own sentence, with the reason that the kernel gave.
+    return next((each for each in health.reasons if each.startswith(NO_PROBE)), NO_PROBE)
 
 
 def run_exporter(
@@ -117,27 +136,24 @@ def run_exporter(
     verify: Callable[[], Checks] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Make pages until a signal comes, or one alone.
+    """Make pages until a signal comes, or one alone; OSError if that one cannot be written.
 
-    OSError if that one cannot be written. A textfile is removed at the end: what nobody renews
-    would be taken for true.
+    What probes lack is told on standard error once.
     """
     pump = _Pump(source, options, board, machine, verify)
-    try:
-        if options.at_once and not options.once:
-            pump.publish()
-        source.attach(progress)
-        page = pump.publish()
-        if options.once:
-            if options.textfile is None:
-                sys.stdout.write(page.body("text").decode())
-                sys.stdout.flush()
-            return
+    if options.at_once and not options.once:
+        pump.publish()
+    pump.attach(progress)
+    page = pump.publish()
+    if board.note:
+        sys.stderr.write(f"zpobs: {board.note}\n")
+    if not options.once:
         _run(source, options, pump, stop)
-    finally:
-        if options.textfile is not None and not options.once:
-            with contextlib.suppress(OSError):
-                options.textfile.unlink()
+    elif options.textfile is not None:
+        write_textfile(options.textfile, page.body("text"))
+    else:
+        sys.stdout.write(page.body("text").decode())
+        sys.stdout.flush()
 
 
 def _run(source: SnapshotSource, options: ExporterOptions, pump: _Pump, stop: StopSignal) -> None:

@@ -13,6 +13,7 @@ from tests.factories import (
     make_runs,
     make_snapshot,
 )
+from tests.object_values import make_objects
 from zpobs.footing import Footing, MachineFigures, Owned, Program, ZramFigures, ZswapFigures
 from zpobs.migration import PoolMigration
 from zpobs.snapshot import OwnerFigures, PoolView
@@ -67,6 +68,7 @@ def full_pool(pool_id: int = 1, name: str = "zram0", **changed: Any) -> PoolView
         "life": make_life(),
         "latency": make_latency(),
         "runs": make_runs(),
+        "objects_told": make_objects(),
         "owner_figures": OwnerFigures(REQUESTED, made.objects, steady=True),
     }
     return make_pool(pool_id, name, **(values | changed))

@@ -8,13 +8,17 @@ from dataclasses import replace
 import pytest
 
 from tests.factories import KERNEL, make_classes, make_pool
+from tests.object_values import make_pins
 from tests.views.metrics.support import families_of, full_pool, make_moment
+from zpobs.objects import SIZE_BANDS
 from zpobs.snapshot import PoolView
 from zpobs.views.metrics.classes import CLASSES_MAX
-from zpobs.views.metrics.definitions import METRICS, POOL_SERIES_MAX
+from zpobs.views.metrics.definitions import METRICS, OBJECT_SERIES_MAX, POOL_SERIES_MAX
 from zpobs.views.metrics.families import series_of
 from zpobs.views.metrics.metric import Choice, Metric, fullness_names
+from zpobs.views.metrics.objects import OBJECT_LIFETIME_BUCKETS
 
+ALL = Choice(per_class_fullness=True, objects=True)
 BY_NAME = {metric.name: metric for metric in METRICS}
 CLASS_FAMILIES_MAX = 8
 # What would say who or where something is.
@@ -48,7 +52,7 @@ def test_names_follow_the_practices(metric: Metric) -> None:
 
 def test_every_metric_has_a_value_where_everything_is_known() -> None:
     """Each entry's function yields something, so none is dead."""
-    families = families_of(make_moment(full_pool()), choice=Choice(per_class_fullness=True))
+    families = families_of(make_moment(full_pool()), choice=ALL)
     assert {family.metric.name for family in families} == set(BY_NAME)
 
 
@@ -63,13 +67,13 @@ def test_no_pool_has_more_series_than_the_bound() -> None:
 
 def test_no_metric_has_more_series_than_its_entry_says() -> None:
     """``series`` is the bound that docs/metrics.md tells."""
-    families = families_of(
-        make_moment(many_classes(CLASSES_MAX)), choice=Choice(per_class_fullness=True)
-    )
+    families = families_of(make_moment(many_classes(CLASSES_MAX)), choice=ALL)
     for family in families:
         assert series_of([family]) <= family.metric.series, family.metric.name
     pool = sum(each.series for each in METRICS if each.of_pool and each.tier == "default")
     assert pool <= POOL_SERIES_MAX
+    objects = sum(each.series for each in METRICS if each.tier == "objects")
+    assert objects <= OBJECT_SERIES_MAX == 40
 
 
 def test_detail_is_for_those_who_ask() -> None:
@@ -84,12 +88,23 @@ def test_detail_is_for_those_who_ask() -> None:
     assert counted(Choice(per_class_fullness=True)) - by_class == 100 * KERNEL.fullness_groups
 
 
+def test_objects_are_for_those_who_ask() -> None:
+    """At most 40 series a pool more, whatever was told; buckets are 12 at most."""
+    moment = make_moment(many_classes(100))
+    usual, told = families_of(moment), families_of(moment, choice=Choice(objects=True))
+    assert 0 < series_of(told) - series_of(usual) <= OBJECT_SERIES_MAX
+    assert max(len(OBJECT_LIFETIME_BUCKETS) + 1, SIZE_BANDS + 1) <= 12
+
+
 def test_labels_tell_nobody_and_no_place() -> None:
     """No address, frame number or name of a process is anywhere in a label."""
     pool = replace(full_pool(), address=0xFFFF888000001000)
-    for family in families_of(make_moment(pool), choice=Choice(per_class_fullness=True)):
+    pins = make_pins()
+    told = {*pins.command, *pins.paths.values(), *map(hex, pins.handle), *map(str, pins.handle)}
+    for family in families_of(make_moment(pool), choice=ALL):
         for labels in family.series:
             assert not FORBIDDEN.search(" ".join(labels).replace("unknown", ""))
+            assert not (told - {""}) & set(labels)
 
 
 def test_fullness_groups_have_names() -> None:

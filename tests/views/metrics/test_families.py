@@ -17,6 +17,7 @@ from tests.factories import (
     make_runs,
     make_snapshot,
 )
+from tests.object_values import make_objects
 from tests.views.metrics.support import (
     FOOTING,
     REQUESTED,
@@ -229,6 +230,28 @@ def test_pools_of_one_name_are_one_series() -> None:
     assert values_of(found, "zpobs_pool_objects") == {("zram0",): 2 * pools[0].objects}
     since = values_of(found, "zpobs_pool_since_timestamp_seconds")
     assert since == {("zram0",): pools[1].since_ns / 1e9}
+
+
+def test_what_is_told_of_objects() -> None:
+    """Sizes and lifetimes leave none out; what is not known is left out but for its status."""
+    asked = Choice(objects=True)
+    found = families_of(make_moment(full_pool()), choice=asked)
+    assert values_of(found, "zpobs_pool_told_stores_total") == {("zram0",): 16}
+    assert values_of(found, "zpobs_pool_told_frees_total") == {("zram0",): 5}
+    sizes = values_of(found, "zpobs_pool_told_size_objects")
+    assert (sizes["zram0", "512"], sizes["zram0", "1024"], sizes["zram0", "larger"]) == (9, 1, 0)
+    assert sum(sizes.values()) == values_of(found, "zpobs_pool_told_objects")["zram0",] == 10  # type: ignore[arg-type]
+    lived = values_of(found, "zpobs_pool_told_lifetime_seconds")["zram0",]
+    assert isinstance(lived, Distribution)
+    assert sum(lived.counts.values()) + lived.above == 5
+    assert (lived.counts[(1 << 20) / 1e9], lived.counts[(1 << 32) / 1e9]) == (3, 2)
+    assert lived.total == pytest.approx(1.4025)
+    assert values_of(found, "zpobs_pool_pinned_bytes") == {("zram0",): 7 * 4096}
+    unknown = full_pool(objects_told=make_objects(status="unknown"))
+    found = families_of(make_moment(unknown), choice=asked)
+    assert values_of(found, "zpobs_pool_told_status")["zram0", "unknown"] == 1
+    served = {family.metric.name for family in found if family.metric.tier == "objects"}
+    assert served == {"zpobs_pool_told_status"}
 
 
 def test_sums_of_names_that_never_come_again_are_forgotten() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.views.metrics.support import families_of, full_pool, make_moment
 from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.listen import (
     SOCKET_MODE,
     Place,
@@ -29,7 +30,7 @@ from zpobs.views.metrics.listen import (
     tls_context,
 )
 from zpobs.views.metrics.pages import CONTENT_TYPES, Page
-from zpobs.views.metrics.server import Board, Server
+from zpobs.views.metrics.server import Server
 
 PAGE = Page(families_of(make_moment(full_pool())), 0.0)
 # Longer than any wait that is no failure.
@@ -198,7 +199,7 @@ def test_a_hundred_scrapers_at_once(serve: Serve) -> None:
 
 def test_clients_that_stall_hinder_nobody(serve: Serve) -> None:
     """Those that send nothing, half a request, or take no answer."""
-    at = serve(request_s=PATIENCE_S)
+    at = serve(request_s=PATIENCE_S, head_s=PATIENCE_S)
     with contextlib.ExitStack() as held:
         for what in (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\nHost: x\r\n") * 10:
             connected = held.enter_context(socket.create_connection(at, timeout=PATIENCE_S))
@@ -208,7 +209,7 @@ def test_clients_that_stall_hinder_nobody(serve: Serve) -> None:
 
 def test_a_request_has_a_deadline(serve: Serve) -> None:
     """Whoever sends a byte now and then is cut off all the same."""
-    at = serve(request_s=1.0)
+    at = serve(head_s=1.0)
     with socket.create_connection(at, timeout=PATIENCE_S) as connected:
         connected.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
         with contextlib.suppress(ConnectionError):
@@ -219,14 +220,63 @@ def test_a_request_has_a_deadline(serve: Serve) -> None:
         assert rest_of(connected) == b""
 
 
-def test_connections_that_are_too_many_are_refused(serve: Serve) -> None:
-    """With 503; once one has ended another is served."""
-    at = serve(connections_max=2, request_s=PATIENCE_S)
-    held = [socket.create_connection(at, timeout=PATIENCE_S) for _ in range(2)]
-    # Both are accepted before the third: the order of connections is that of accept().
+def test_a_request_has_to_come_soon(serve: Serve) -> None:
+    """Whoever says nothing, or half of it, loses the connection long before a slow reader."""
+    at = serve(request_s=10 * PATIENCE_S, head_s=0.3)
+    for what in (b"", b"GET /metrics HTTP/1.1\r\nX: "):
+        assert say(at, what) == b""
+
+
+def test_who_says_nothing_makes_room(serve: Serve) -> None:
+    """The longest there first, while all places are taken; those who ask are served."""
+    at = serve(connections_max=3, request_s=PATIENCE_S, head_s=PATIENCE_S)
+    held = [socket.create_connection(at, timeout=PATIENCE_S) for _ in range(3)]
+    # Accepted in their order, all before this one.
+    assert ask(at)[2] == PAGE.body("text")
+    assert rest_of(held.pop(0)) == b""
+    for connected in held:
+        connected.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert rest_of(connected).endswith(PAGE.body("text"))
+
+
+def test_a_flood_of_silence_keeps_nobody_out(serve: Serve) -> None:
+    """Every scraper among many more connections than there are places is served at once."""
+    at = serve(connections_max=8, request_s=PATIENCE_S, head_s=PATIENCE_S)
+    with contextlib.ExitStack() as held:
+        for _ in range(20):
+            for _ in range(10):
+                held.enter_context(socket.create_connection(at, timeout=PATIENCE_S))
+            assert ask(at)[2] == PAGE.body("text")
+
+
+@pytest.fixture
+def long_page(board: Board) -> Page:
+    """Put up a page that is in no socket's buffer as a whole."""
+    page = Page(families_of(make_moment(version="x" * (16 << 20))), 0.0)
+    board.put(page)
+    return page
+
+
+def asking(at: tuple[str, int]) -> socket.socket:
+    """Ask for a page, and take the first byte of it alone."""
+    connected = socket.socket()
+    connected.settimeout(PATIENCE_S)
+    # So that it is the server whose buffer is full.
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    connected.connect(at)
+    connected.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert connected.recv(1) == b"H"
+    return connected
+
+
+def test_connections_that_are_too_many_are_refused(serve: Serve, long_page: Page) -> None:
+    """With 503, while all others are being served; once one has ended another is served."""
+    at = serve(connections_max=2, request_s=PATIENCE_S, stall_s=PATIENCE_S)
+    held = [asking(at) for _ in range(2)]
     with socket.create_connection(at, timeout=PATIENCE_S) as third:
         assert rest_of(third).startswith(b"HTTP/1.1 503 ")
     for connected in held:
+        assert rest_of(connected).endswith(long_page.body("text"))
         connected.close()
     end_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < end_s:
@@ -235,6 +285,15 @@ def test_connections_that_are_too_many_are_refused(serve: Serve) -> None:
             if ask(at)[0] == 200:
                 return
     pytest.fail("refused for ever")
+
+
+def test_who_takes_too_long_makes_room(serve: Serve, long_page: Page) -> None:
+    """Though it has asked for something: it gets half a page, and the next a whole one."""
+    at = serve(connections_max=1, request_s=PATIENCE_S, stall_s=0.2)
+    with asking(at) as slow:
+        time.sleep(0.3)
+        assert ask(at)[2] == long_page.body("text")
+        assert not rest_of(slow).endswith(long_page.body("text"))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +330,9 @@ def test_closing_lets_a_scrape_end(board: Board) -> None:
     """Whoever is being served gets all of it; whoever comes later, nothing."""
     listening = open_socket(ANYWHERE)
     at = listening.getsockname()
-    server = Server(listening, board, landing="", request_s=PATIENCE_S, grace_s=PATIENCE_S)
+    server = Server(
+        listening, board, landing="", request_s=PATIENCE_S, head_s=PATIENCE_S, grace_s=PATIENCE_S
+    )
     server.start()
     with socket.create_connection(at, timeout=PATIENCE_S) as connected:
         connected.sendall(b"GET /metrics HTTP/1.1\r\n")

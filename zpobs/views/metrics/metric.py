@@ -10,10 +10,10 @@ from zpobs.footing import MachineFigures
 from zpobs.snapshot import PoolView, Snapshot
 
 Kind = Literal["gauge", "counter", "info", "histogram"]
-# Which series there are: always, with --per-class, with --per-class-fullness.
-Tier = Literal["default", "class", "fullness"]
+# Which series there are: always, with --per-class, with --per-class-fullness, with --objects.
+Tier = Literal["default", "class", "fullness", "objects"]
 # What must be there for a value to be known.
-Needs = Literal["", "probes", "zram", "zswap", "scans", "latency", "bpf-stats", "verify"]
+Needs = Literal["", "probes", "zram", "zswap", "scans", "latency", "objects", "bpf-stats", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,15 @@ Value = tuple[tuple[str, ...], Number]
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What verifications told so far: rounds by verdict, differences by what differs."""
+    """What verifications told so far: rounds by verdict, differences by what differs.
+
+    ``seconds`` is what they took, ``left_out`` counts those that would have taken too long.
+    """
 
     rounds: Mapping[str, int]
     divergences: Mapping[str, int]
+    seconds: float = 0.0
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class Choice:
 
     per_class: bool = False
     per_class_fullness: bool = False
+    objects: bool = False
     tiers: frozenset[Tier] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +108,8 @@ class Choice:
             tiers.add("class")
         if self.per_class_fullness:
             tiers.add("fullness")
+        if self.objects:
+            tiers.add("objects")
         object.__setattr__(self, "tiers", frozenset(tiers))
 
 

@@ -9,6 +9,8 @@ from zpobs.views.metrics.metric import Metric, Moment, Value, one
 
 STATUSES = ("exact", "bounded", "unknown")
 VERDICTS = ("equal", "differs", "nothing verified")
+# A round that would take so long that pages were stale.
+LEFT_OUT = "left out"
 DIVERGENT = ("model", "witness")
 # Fields of a pool's counters, and the metrics that they are.
 COUNTERS = {
@@ -110,7 +112,8 @@ def _of_machine(get: Callable[[MachineFigures], float]) -> Callable[[Moment], It
 def _rounds(moment: Moment) -> Iterable[Value]:
     if moment.checks is None:
         return ()
-    return [((verdict,), moment.checks.rounds.get(verdict, 0)) for verdict in VERDICTS]
+    told = [((verdict,), moment.checks.rounds.get(verdict, 0)) for verdict in VERDICTS]
+    return [*told, ((LEFT_OUT,), moment.checks.left_out)]
 
 
 def _divergences(moment: Moment) -> Iterable[Value]:
@@ -300,7 +303,15 @@ OWN: tuple[Metric, ...] = (
         ("verdict",),
         of_moment=_rounds,
         needs="verify",
-        series=3,
+        series=len(VERDICTS) + 1,
+    ),
+    Metric(
+        "zpobs_verification_seconds_total",
+        "counter",
+        "Time that verifications took, for which pages waited",
+        "zpobs.verify",
+        of_moment=lambda moment: one(moment.checks.seconds if moment.checks else None),
+        needs="verify",
     ),
     Metric(
         "zpobs_divergences_total",

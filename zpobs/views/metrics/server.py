@@ -1,7 +1,8 @@
 """Hands out finished pages over HTTP: whatever clients do, it costs only what serves them.
 
-A thread for each connection, so many at most; a deadline for all of a request,
-from the connection over TLS to the last byte. Each connection serves one request.
+A thread for each connection, so many at most; a deadline for its request and one for all of it,
+from the connection over TLS to the last byte. When all places are taken whoever has asked for
+nothing yet, the longest there first, makes room. Each connection serves one request.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 
-from zpobs.views.metrics.families import down_families
-from zpobs.views.metrics.pages import CONTENT_TYPES, Page, wanted_form, wants_gzip
+from zpobs.views.metrics.board import Board
+from zpobs.views.metrics.pages import CONTENT_TYPES, wanted_form, wants_gzip
 
 CONNECTIONS_MAX = 128
 REQUEST_S = 10.0
+# How long a request may take to come, TLS included.
+HEAD_S = 3.0
+# Whoever has taken so long makes room, even though it has asked for something.
+STALL_S = 2.0
 _HEAD_BYTES_MAX = 16 << 10
 _METHODS = ("GET", "HEAD")
 # How long those who are being served may take once all ends, and what a refusal may take.
@@ -33,42 +39,21 @@ _GOODBYE_S = 1.0
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-class Board:
-    """The page that is served now: put there by one thread, read by all others.
-
-    A page that is older than ``fresh_s`` is none any more.
-    """
-
-    def __init__(self, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._fresh_s = fresh_s
-        self._clock = clock
-        self._page: Page | None = None
-        self._down = Page(down_families(), 0.0)
-
-    def put(self, page: Page) -> None:
-        """Serve this page from now on."""
-        self._page = page
-
-    @property
-    def fresh(self) -> bool:
-        """Whether there is a page that is young enough."""
-        return self.page is not self._down
-
-    @property
-    def page(self) -> Page:
-        """The page, or the one that says that there is none."""
-        page = self._page
-        if page is None or self._clock() - page.made_s > self._fresh_s:
-            return self._down
-        return page
-
-
 class _BadRequestError(Exception):
     """What came is no request that is answered with more than a status."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
         self.status = status
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """A connection that has a place, since when (monotonic), and whether its request is there."""
+
+    connection: socket.socket
+    since_s: float
+    asked: bool = False
 
 
 class Server:
@@ -82,6 +67,8 @@ class Server:
         landing: str,
         tls: ssl.SSLContext | None = None,
         request_s: float = REQUEST_S,
+        head_s: float = HEAD_S,
+        stall_s: float = STALL_S,
         connections_max: int = CONNECTIONS_MAX,
         grace_s: float = GRACE_S,
     ) -> None:
@@ -90,9 +77,13 @@ class Server:
         self._landing = landing.encode()
         self._tls = tls
         self._request_s = request_s
+        self._head_s = head_s
+        self._stall_s = stall_s
         self._connections_max = connections_max
         self._grace_s = grace_s
-        self._active: set[socket.socket] = set()
+        # The longest there first. Those that made room are to be gone in a moment.
+        self._clients: list[_Client] = []
+        self._leaving: list[_Client] = []
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._accept, name="zpobs-accept", daemon=True)
@@ -112,12 +103,10 @@ class Server:
         self._listening.close()
         end_s = time.monotonic() + self._grace_s
         with self._changed:
-            while self._active and time.monotonic() < end_s:
+            while self._clients and time.monotonic() < end_s:
                 self._changed.wait(end_s - time.monotonic())
-            left = list(self._active)
-        for connection in left:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            for client in self._clients:
+                _cut_off(client)
 
     def _accept(self) -> None:
         while not self._closing:
@@ -129,20 +118,33 @@ class Server:
                 # Too many open files, or a client that is gone already.
                 time.sleep(0.05)
                 continue
-            with self._changed:
-                full = len(self._active) >= self._connections_max
-                if not full:
-                    self._active.add(connection)
-            if full:
+            client = _Client(connection, time.monotonic())
+            if not self._placed(client):
                 self._refuse(connection)
                 continue
             try:
                 threading.Thread(
-                    target=self._serve, args=(connection,), name="zpobs-serve", daemon=True
+                    target=self._serve, args=(client,), name="zpobs-serve", daemon=True
                 ).start()
             except RuntimeError:
                 # No thread can be had.
-                self._done(connection)
+                self._done(client)
+
+    def _placed(self, client: _Client) -> bool:
+        """Give a client a place, another's if need be; return whether there was any."""
+        with self._changed:
+            if len(self._clients) >= self._connections_max:
+                stalled_s = client.since_s - self._stall_s
+                goes = next((each for each in self._clients if not each.asked), None) or next(
+                    (each for each in self._clients if each.since_s < stalled_s), None
+                )
+                if goes is None or len(self._leaving) >= self._connections_max:
+                    return False
+                self._clients.remove(goes)
+                self._leaving.append(goes)
+                _cut_off(goes)
+            self._clients.append(client)
+            return True
 
     def _refuse(self, connection: socket.socket) -> None:
         """Close a connection that is one too many, with a word if that can be understood."""
@@ -151,21 +153,24 @@ class Server:
                 connection.settimeout(_REFUSAL_S)
                 connection.sendall(_response(_plain(HTTPStatus.SERVICE_UNAVAILABLE)))
 
-    def _done(self, connection: socket.socket) -> None:
+    def _done(self, client: _Client) -> None:
         with self._changed:
-            self._active.discard(connection)
+            (self._clients if client in self._clients else self._leaving).remove(client)
+            # Not before: nobody is to be cut off whose descriptor is another's already.
+            client.connection.close()
             self._changed.notify_all()
-        connection.close()
 
-    def _serve(self, connection: socket.socket) -> None:
-        end_s = time.monotonic() + self._request_s
-        served = connection
+    def _serve(self, client: _Client) -> None:
+        connection = served = client.connection
+        end_s = client.since_s + self._request_s
+        head_end_s = min(end_s, client.since_s + self._head_s)
         try:
             if self._tls is not None:
-                connection.settimeout(self._request_s)
+                connection.settimeout(_left_s(head_end_s))
                 # A socket of its own on a descriptor of its own, so that this one can be closed.
                 served = self._tls.wrap_socket(connection.dup(), server_side=True)
-            response = self._response(served, end_s)
+            response = self._response(served, head_end_s)
+            client.asked = True
             if response:
                 served.settimeout(_left_s(end_s))
                 served.sendall(response)
@@ -176,7 +181,7 @@ class Server:
         finally:
             if served is not connection:
                 served.close()
-            self._done(connection)
+            self._done(client)
 
     def _response(self, served: socket.socket, end_s: float) -> bytes:
         try:
@@ -201,13 +206,20 @@ class Server:
             )
         if path == "/healthz":
             if self._board.fresh:
-                answer = HTTPStatus.OK, _TEXT, b"ok\n"
+                note = self._board.note
+                answer = HTTPStatus.OK, _TEXT, "".join(f"{x}\n" for x in ("ok", note) if x).encode()
             else:
                 answer = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no fresh figures\n"
             return _response(answer, bare=bare)
         if path == "/":
             return _response((HTTPStatus.OK, "text/html; charset=utf-8", self._landing), bare=bare)
         return _response(_plain(HTTPStatus.NOT_FOUND), bare=bare)
+
+
+def _cut_off(client: _Client) -> None:
+    """Have whatever waits for a client wait no more."""
+    with contextlib.suppress(OSError):
+        client.connection.shutdown(socket.SHUT_RDWR)
 
 
 _TEXT = "text/plain; charset=utf-8"
