@@ -18,10 +18,11 @@ import numpy as np
 from zpobs import wire
 from zpobs.capture.columns import U64
 from zpobs.capture.layout import BY_CODE, Kind
+from zpobs.capture.personal import STATE_HIDDEN, STATE_SHOWN, STATE_VALUES
 from zpobs.model.arrays import unique_sorted
 from zpobs.model.index import GRANULE_SHIFT, AddressIndex
 from zpobs.model.inputs import CountersReading
-from zpobs.model.state import ModelState
+from zpobs.model.state import Column, ModelState
 from zpobs.snapshot import owner_of
 from zpobs.wire import Words
 
@@ -131,11 +132,19 @@ class Anonymizer:
 
     def sentences(self, sentences: tuple[str, ...]) -> tuple[str, ...]:
         """Return sentences by other names."""
-        return tuple(_NAME.sub(lambda found: self.name(found[0]), each) for each in sentences)
+        return tuple(map(self._sentence, sentences))
+
+    def _sentence(self, sentence: str) -> str:
+        # Pools of others than zram and zswap are called anything, so only met ones are known.
+        met = "|".join(re.escape(name) for name in sorted(self._names, key=len, reverse=True))
+        names = re.compile(rf"{_NAME.pattern}|\b(?:{met})\b") if met else _NAME
+        return names.sub(lambda found: self.name(found[0]), sentence)
 
     def aside(self, aside: dict[str, Any]) -> dict[str, Any]:
-        """Return what a moment tells by other names."""
-        out: dict[str, Any] = self._renamed(aside)
+        """Return what a moment tells by other names; control groups are called by ordinals."""
+        ids = np.array([int(id_) for id_ in aside["cgroups"]], dtype=np.uint64)
+        groups = {str(each): f"/cgroup{each}" for each in self._of("cgroup", ids).tolist()}
+        out: dict[str, Any] = self._renamed({**aside, "cgroups": groups})
         return out
 
     def _renamed(self, value: Any) -> Any:
@@ -148,16 +157,60 @@ class Anonymizer:
         return value
 
     def environment(self, environment: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an environment without the host's name, and by other names."""
+        """Return an environment without the host's name and nodes, and by other names."""
         host = {**environment["host"], "name": ""}
         pool = environment["pool"]
         return {
             **environment,
             "host": host,
             "pool": None if pool is None else self.name(pool),
+            # On which node a page frame lies can be told of true frames alone.
+            "nodes": None,
             "anonymous": True,
         }
 
     def state(self, state: ModelState) -> ModelState:
-        """Return a model's state by other names."""
-        raise NotImplementedError
+        """Return a model's state by other names, in the order of what it calls them."""
+        columns = {name: self._column(name, column) for name, column in state.columns.items()}
+        events = ("head", "time_ns", "subject", "word3", "word4", "word5", "word6")
+        words = self.words(np.stack([columns[f"events.{each}"] for each in events], axis=1))
+        columns |= {f"events.{each}": words[:, at] for at, each in enumerate(events)}
+        for table, by in (("zspages", "address"), ("tombstones", "address"), ("objects", "handle")):
+            if f"{table}.{by}" in columns:
+                _sort(columns, table, by)
+        values = {name: self._value_of(name, value) for name, value in state.values.items()}
+        return ModelState(values, columns)
+
+    def _column(self, name: str, column: Column) -> Column:
+        hidden = STATE_HIDDEN.get(name)
+        if hidden is None:
+            table, _, own = name.rpartition(".")
+            if own not in STATE_SHOWN.get(table, ()):
+                raise ValueError(f"nobody decided whether the column {name} tells whose it is")
+            return column
+        if hidden == "command":
+            return np.zeros_like(column)
+        return self._value(column) if hidden == "value" else self._of(hidden, column)
+
+    def _value_of(self, name: str, value: Any) -> Any:
+        if name not in STATE_VALUES:
+            raise ValueError(f"nobody decided whether the value {name} tells whose it is")
+        return [self.name(each) for each in value] if name == "pool_names" else self._renamed(value)
+
+
+def _sort(columns: dict[str, Column], table: str, by: str) -> None:
+    """Have the rows of a table stand in the order of one of its columns."""
+    order = np.argsort(columns[f"{table}.{by}"])
+    rows = [f"{table}.{each}" for each in STATE_SHOWN[table]]
+    rows += [name for name in STATE_HIDDEN if name.rpartition(".")[0] == table]
+    frames = f"{table}.frames"
+    if frames in rows:
+        # Of each zspage as many as it has pages.
+        rows.remove(frames)
+        pages = columns[f"{table}.pages"].astype(np.int64)
+        begin = (np.cumsum(pages) - pages)[order]
+        pages = pages[order]
+        within = np.arange(int(pages.sum())) - np.repeat(np.cumsum(pages) - pages, pages)
+        columns[frames] = columns[frames][np.repeat(begin, pages) + within]
+    for name in rows:
+        columns[name] = columns[name][order]

@@ -13,12 +13,12 @@ endian, and a body compressed as one zstd frame:
     24..31  sequence number in its file, from 0
     32..39  first and
     40..47  last moment that it tells of, monotonic ns, by when zpobs had it
-    48..55  0
+    48..55  number of the capture, the same in all its blocks
     56..59  CRC-32 of the body as it stands in the file
     60..63  CRC-32 of bytes 0..59
 
 A body is the length of a JSON object (u32), that object, and the planes of the columns that it
-names under "columns".
+names under "columns". The zstd frame tells how much it holds, and nothing follows it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ HEADER = struct.Struct("<8sHHIIIQQQQII")
 # What a body may have, decompressed; and so what reading a block may take, whatever it says.
 PLAIN_BYTES_MAX = 16 << 20
 STORED_BYTES_MAX = PLAIN_BYTES_MAX + (1 << 16)
+# Of that the JSON, which takes many times as much when it is understood.
+JSON_BYTES_MAX = 8 << 20
 
 _CRC_AT = HEADER.size - 4
 _LENGTH = struct.Struct("<I")
@@ -68,6 +70,7 @@ class Header:
     sequence: int
     first_ns: int
     last_ns: int
+    capture: int
     body_crc: int
 
     def to_bytes(self) -> bytes:
@@ -82,7 +85,7 @@ class Header:
             self.sequence,
             self.first_ns,
             self.last_ns,
-            0,
+            self.capture,
             self.body_crc,
             0,
         )
@@ -96,8 +99,8 @@ class Header:
         """
         if len(data) < HEADER.size or not data.startswith(MAGIC):
             return None
-        _, version, kind, *numbers, _, crc, own = HEADER.unpack(data[: HEADER.size])
-        stored, plain, records, sequence, first, last = numbers
+        _, version, kind, *numbers, own = HEADER.unpack(data[: HEADER.size])
+        stored, plain = numbers[:2]
         if zlib.crc32(data[:_CRC_AT]) != own:
             return None
         if version != FORMAT_VERSION:
@@ -112,15 +115,16 @@ class Header:
             or kind not in BlockType.__members__.values()
         ):
             return None
-        return cls(BlockType(kind), stored, plain, records, sequence, first, last, crc)
+        return cls(BlockType(kind), *numbers)
 
 
 class BlockEncoder:
-    """Makes blocks of one file."""
+    """Makes blocks of one file, the capture of that number."""
 
-    def __init__(self) -> None:
+    def __init__(self, capture: int, sequence: int = 0) -> None:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        self.sequence = 0
+        self._capture = capture
+        self.sequence = sequence
 
     def block(
         self,
@@ -138,11 +142,18 @@ class BlockEncoder:
             ensure_ascii=False,
         ).encode()
         plain = b"".join([_LENGTH.pack(len(text)), text, *(each.planes for each in columns)])
-        if len(plain) > PLAIN_BYTES_MAX:
+        if len(plain) > PLAIN_BYTES_MAX or len(text) > JSON_BYTES_MAX:
             raise ValueError(f"a body of {len(plain)} bytes cannot be read back")
         stored = self._compressor.compress(plain)
         header = Header(
-            type_, len(stored), len(plain), records, self.sequence, *span_ns, zlib.crc32(stored)
+            type_,
+            len(stored),
+            len(plain),
+            records,
+            self.sequence,
+            *span_ns,
+            self._capture,
+            zlib.crc32(stored),
         )
         self.sequence += 1
         return header.to_bytes() + stored
@@ -161,18 +172,20 @@ def read_body(header: Header, stored: bytes) -> Body | None:
     if len(stored) != header.stored_bytes or zlib.crc32(stored) != header.body_crc:
         return None
     try:
-        plain = zstandard.ZstdDecompressor().decompress(stored, max_output_size=header.plain_bytes)
-    except zstandard.ZstdError:
-        return None
-    if len(plain) != header.plain_bytes or len(plain) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack_from(plain)
-    begin = _LENGTH.size + length
-    try:
+        # What the frame says is got for it, whatever is asked for.
+        if zstandard.frame_content_size(stored) != header.plain_bytes:
+            return None
+        plain = zstandard.ZstdDecompressor().decompress(stored)
+        (length,) = _LENGTH.unpack_from(plain)
+        begin = _LENGTH.size + length
+        if length > JSON_BYTES_MAX or begin > len(plain):
+            return None
         told = json.loads(plain[_LENGTH.size : begin])
         columns = [Column.of(each) for each in told["columns"]]
         return Body(told, Table(columns, memoryview(plain)[begin:]))
-    except (ValueError, KeyError, TypeError, BadInputError):
+    except (zstandard.ZstdError, struct.error, BadInputError, RecursionError):
+        return None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -182,6 +195,16 @@ class Place:
 
     header: Header
     body_at: int
+
+    @property
+    def begin(self) -> int:
+        """Where the header begins."""
+        return self.body_at - HEADER.size
+
+    @property
+    def end(self) -> int:
+        """Where the next block should begin."""
+        return self.body_at + self.header.stored_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,23 +227,25 @@ def places(file: BinaryIO, begin: int = 0) -> Iterator[Place | Damage]:
         file.seek(at)
         header = Header.of(file.read(HEADER.size))
         if header is not None:
-            body_at = at + HEADER.size
-            if body_at + header.stored_bytes > end:
-                yield Damage(at, end, "the file ends inside of a block")
-                return
-            yield Place(header, body_at)
-            at = body_at + header.stored_bytes
-            continue
-        found = _next_header(file, at + 1, end)
-        yield Damage(at, found, "no block can be read here")
+            place = Place(header, at + HEADER.size)
+            if place.end <= end:
+                yield place
+                at = place.end
+                continue
+        found = next_header(file, at + 1)
+        ends = header is not None and found == end
+        yield Damage(
+            at, found, "the file ends inside of a block" if ends else "no block can be read here"
+        )
         at = found
 
 
 _SEARCH_BYTES = 1 << 20
 
 
-def _next_header(file: BinaryIO, begin: int, end: int) -> int:
+def next_header(file: BinaryIO, begin: int) -> int:
     """Return where the next intact header stands, the end of the file if there is none."""
+    end = file.seek(0, 2)
     at = begin
     while at < end:
         file.seek(at)

@@ -28,6 +28,9 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Transform = Literal["plain", "delta", "previous"]
 
+# Values that a column has at most; a column of which nothing stands in planes takes memory, too.
+COUNT_MAX = 1 << 18
+
 _WORD_BYTES = 8
 _ONE = np.uint64(1)
 _TOP = np.uint64(63)
@@ -57,7 +60,7 @@ class Column:
             case [str(name), str(transform), int(width), int(count), int(base)] if (
                 transform in ("plain", "delta", "previous")
                 and 0 <= width <= _WORD_BYTES
-                and count >= 0
+                and 0 <= count <= COUNT_MAX
                 and 0 <= base < 1 << 64
             ):
                 return cls(name, cast(Transform, transform), width, count, base)
@@ -216,3 +219,8 @@ class Table:
         """Return how many values a column has, 0 if it is not there."""
         found = self._at.get(name)
         return found[0].count if found else 0
+
+    def bytes_of(self, name: str) -> int:
+        """Return how many bytes the planes of a column have, 0 if it is not there."""
+        found = self._at.get(name)
+        return found[0].count * found[0].width if found else 0

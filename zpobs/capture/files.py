@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zpobs.capture.blocks import HEADER, Header
+from zpobs.capture.blocks import HEADER, BlockEncoder, Header
 from zpobs.errors import EnvironmentLacksError, UsageError
 
 
@@ -34,15 +34,17 @@ class CaptureFile:
 
     def write(self, block: bytes, last_ns: int = 0, *, key: bool = False) -> None:  # noqa: ARG002
         """Append one block, or nothing of it."""
-        left = memoryview(block)
+        written = 0
         try:
             if not self.bytes:
                 # What is there is kept as long as there is nothing in its place; it may have been
                 # everybody's.
                 os.ftruncate(self._descriptor, 0)
                 os.fchmod(self._descriptor, 0o600)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+            # At its place: what failed before has left nothing behind it.
+            while written < len(block):
+                part = memoryview(block)[written:]
+                written += os.pwrite(self._descriptor, part, self.bytes + written)
         except OSError as error:
             os.ftruncate(self._descriptor, self.bytes)
             raise self._failed(error) from error
@@ -132,7 +134,8 @@ class FlightMemory:
             assert header is not None
             yield replace(header, sequence=sequence).to_bytes() + block[HEADER.size :]
 
-    @property
-    def next_sequence(self) -> int:
-        """What comes behind :meth:`numbered`."""
-        return len(self._blocks) + 1
+    def encoder(self) -> BlockEncoder:
+        """Return what makes the blocks that come behind :meth:`numbered`."""
+        header = Header.of(self._environment)
+        assert header is not None
+        return BlockEncoder(header.capture, len(self._blocks) + 1)

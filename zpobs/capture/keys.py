@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zpobs.capture.blocks import Body
-from zpobs.capture.columns import Packed, packed
+from zpobs.capture.blocks import PLAIN_BYTES_MAX, Body
+from zpobs.capture.columns import COUNT_MAX, Packed, packed
 from zpobs.errors import BadInputError
 from zpobs.model.state import ModelState
 
-# So many values of each column in a block: with all columns of a table less than a block holds.
-_PART = 1 << 18
+# A state takes at most so many bytes for each that its planes have (columns of which most values
+# are alike have few), and so many beyond.
+_BYTES_PER_PLANE_BYTE = 64
+_BYTES_BEYOND = 16 << 20
+_BLOCKS_MAX = 1 << 16
 # Planes of a block at most; the values take what they take.
 _PLANES_BYTES = 8 << 20
 _TYPES = {np.dtype(name).name for name in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "?")}
@@ -51,8 +54,8 @@ def _parts(columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[Packed]:
         if column.dtype.name not in _TYPES or column.ndim != 1:
             raise TypeError(f"{name} of {column.dtype} and {column.ndim} dimensions is no column")
         signed = column.dtype.kind == "i"
-        for begin in range(0, len(column), _PART):
-            values = column[begin : begin + _PART]
+        for begin in range(0, len(column), COUNT_MAX):
+            values = column[begin : begin + COUNT_MAX]
             wide = values.astype(np.int64).view(np.uint64) if signed else values.astype(np.uint64)
             # Small negative numbers as well as rising ones are small differences.
             rising = signed or bool((wide[1:] >= wide[:-1]).all())
@@ -67,7 +70,14 @@ class KeyReader:
     def __init__(self) -> None:
         self._values: Mapping[str, Any] = {}
         self._columns: dict[str, npt.NDArray[Any]] = {}
-        self._next = 0
+        self._next = -1
+        self._planes = 0
+        self._bytes = 0
+
+    def restart(self) -> None:
+        """Forget what was taken: blocks are missing."""
+        self._next = -1
+        self._values, self._columns = {}, {}
 
     def take(self, body: Body) -> ModelState | None:
         """Take the next block; return the state when it is whole, None before or if it is not.
@@ -77,27 +87,45 @@ class KeyReader:
         try:
             at, count = (int(each) for each in body.told["key"])
             if at == 0:
-                self._begin(body.told)
+                self._begin(body.told, count)
             elif at != self._next:
                 # Its beginning, or a block within, could not be read.
                 self._next = -1
                 return None
             self._fill(body)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BadInputError("a key tells no state", found=str(error)) from error
         self._next = at + 1
         if self._next < count:
             return None
-        return ModelState(self._values, self._columns)
+        self._check_size(self._planes)
+        state = ModelState(self._values, self._columns)
+        self.restart()
+        return state
 
-    def _begin(self, told: Mapping[str, Any]) -> None:
-        self._values = told["values"]
-        self._columns = {}
-        for name, (length, type_) in told["lengths"].items():
-            if type_ not in _TYPES or not 0 <= int(length) < 1 << 32:
+    def _begin(self, told: Mapping[str, Any], count: int) -> None:
+        self._values, self._columns, self._planes = told["values"], {}, 0
+        lengths = {
+            name: (int(length), str(type_)) for name, (length, type_) in told["lengths"].items()
+        }
+        for name, (length, type_) in lengths.items():
+            if type_ not in _TYPES or length < 0:
                 raise BadInputError("a key tells no state", found=f"{name}: {length} of {type_}")
+        self._bytes = sum(length * np.dtype(type_).itemsize for length, type_ in lengths.values())
+        self._check_size(min(count, _BLOCKS_MAX) * PLAIN_BYTES_MAX)
+        try:
             # Zeros that nobody wrote to take no memory.
-            self._columns[name] = np.zeros(int(length), dtype=type_)
+            self._columns = {
+                name: np.zeros(length, dtype=type_) for name, (length, type_) in lengths.items()
+            }
+        except MemoryError as error:
+            found = f"{self._bytes:,} bytes"
+            raise BadInputError("a key tells of too large a state", found=found) from error
+
+    def _check_size(self, planes: int) -> None:
+        if self._bytes > _BYTES_PER_PLANE_BYTE * planes + _BYTES_BEYOND:
+            found = f"{self._bytes:,} bytes in {planes:,}"
+            raise BadInputError("a key tells of too large a state", found=found)
 
     def _fill(self, body: Body) -> None:
         for part in body.table.names():
@@ -108,4 +136,5 @@ class KeyReader:
             if begin < 0 or begin + count > len(column):
                 raise BadInputError("a key tells no state", found=f"{part} of {count}")
             values = body.table.values(part, count)
+            self._planes += body.table.bytes_of(part)
             column[begin : begin + count] = values.view(np.int64).astype(column.dtype)

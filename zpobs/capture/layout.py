@@ -21,8 +21,7 @@ class Field:
 
     ``coding`` is the transform of its column; "zspage": it names a zspage, and is told by the
     ordinal of that, as its distance to that of the last zspage that was told of.
-    ``personal``: an address, a frame ("frame", "frame0" as 0 is none), a name, or something that
-    tells whose it is.
+    ``personal``: an address, a page frame, a name, or something else that tells whose it is.
     """
 
     name: str

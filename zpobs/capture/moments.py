@@ -99,7 +99,7 @@ class Aside:
         """Return what a moment tells; raise BadInputError if that is none."""
         try:
             found: Aside = _made(cls, {field.name: told[field.name] for field in fields(cls)})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BadInputError("a moment tells nothing", found=str(error)) from error
         return found
 
@@ -121,7 +121,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        # A table without rows has columns still, which a list of lists would not tell.
+        flat: list[int] = value.reshape(-1).tolist()
+        return flat if value.ndim == 1 else {"shape": list(value.shape), "cells": flat}
     return value
 
 
@@ -143,6 +145,8 @@ def _made(kind: Any, value: Any) -> Any:
     if origin is Literal and value in arguments:
         return value
     if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no list")
         kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
         return tuple(_made(*pair) for pair in zip(kinds, value, strict=True))
     if origin is Mapping:
@@ -152,7 +156,10 @@ def _made(kind: Any, value: Any) -> Any:
 
 
 def _array(value: Any) -> Any:
-    array = np.array(value, dtype=np.int64)
+    cells, shape = (value["cells"], value["shape"]) if isinstance(value, dict) else (value, [-1])
+    if not isinstance(cells, list):
+        raise TypeError(f"{cells!r} is no list")
+    array = np.array(cells, dtype=np.int64).reshape(shape)
     array.setflags(write=False)
     return array
 

@@ -15,12 +15,13 @@ from typing import Any, BinaryIO
 
 from zpobs.capture.blocks import (
     FORMAT_VERSION,
-    HEADER,
     MAGIC,
     BlockType,
     Body,
     Damage,
+    Header,
     Place,
+    next_header,
     places,
     read_body,
 )
@@ -99,6 +100,7 @@ class CaptureReader(Closing):
             raise
         self._index: Index | None = None
         self._key_clock = (0, 0)
+        self._whole_keys: dict[int, bool] = {}
 
     def close(self) -> None:
         """Close the file."""
@@ -109,6 +111,7 @@ class CaptureReader(Closing):
         for place in places(self._file):
             if isinstance(place, Damage):
                 continue
+            self._capture = place.header.capture
             kind = place.header.type
             if kind not in (BlockType.ENVIRONMENT, BlockType.KEY):
                 continue
@@ -148,17 +151,20 @@ class CaptureReader(Closing):
 
     def _indexed(self) -> Index:
         out = Index()
+        order = _Order(self._capture, 0)
         for place in places(self._file):
             if isinstance(place, Damage):
                 out.damage.append(place)
-                out.bytes = place.end
                 continue
             header = place.header
-            out.blocks += 1
-            out.bytes = place.body_at + header.stored_bytes
-            at = place.body_at - HEADER.size
+            stranger = order.stranger(header)
+            if stranger:
+                out.damage.append(Damage(place.begin, place.end, stranger))
+                continue
+            order.take(header)
             before_ns = out.starts[-1].last_ns if out.starts else 0
-            out.starts.append(Start(at, max(before_ns, header.last_ns), out.records))
+            out.starts.append(Start(place.begin, max(before_ns, header.last_ns), out.records))
+            out.blocks += 1
             out.records += header.records
             if header.last_ns:
                 out.first_ns = min(out.first_ns or header.first_ns, header.first_ns)
@@ -166,20 +172,18 @@ class CaptureReader(Closing):
             if header.records:
                 span_ns = max(header.last_ns - header.first_ns, _SPAN_MIN_NS)
                 out.peak_per_s = max(out.peak_per_s, header.records * 1e9 / span_ns)
-            # Whatever follows one makes it no end.
             out.end = place if header.type is BlockType.END else None
-            known_ns = out.keys[-1].mono_ns if out.keys else -1
+            known_ns = out.keys[-1].mono_ns if out.keys else None
             if header.type is BlockType.KEY and header.first_ns != known_ns:
-                out.keys.append(KeyPlace(at, header.first_ns))
+                out.keys.append(KeyPlace(place.begin, header.first_ns))
+        out.bytes = self._file.seek(0, os.SEEK_END)
         return out
 
     def ended(self) -> Ended | None:
         """Return what the last block tells, None if the file does not end as captures do."""
         place = self.index.end
         body = self._body(place) if place is not None else None
-        if place is None or body is None:
-            return None
-        return _ended(place, body)
+        return None if place is None or body is None else _ended(place, body)
 
     @property
     def offset_ns(self) -> int:
@@ -188,10 +192,15 @@ class CaptureReader(Closing):
         return int(clock["time_ns"]) - int(clock["mono_ns"])
 
     def key_before(self, mono_ns: int) -> KeyPlace | None:
-        """Return the newest key that is not after a moment."""
+        """Return the newest key that is not after a moment and can be read."""
         keys = self.index.keys
         at = bisect_right([key.mono_ns for key in keys], mono_ns)
-        return keys[at - 1] if at else None
+        return next((key for key in reversed(keys[:at]) if self._is_whole(key)), None)
+
+    def _is_whole(self, key: KeyPlace) -> bool:
+        if key.at not in self._whole_keys:
+            self._whole_keys[key.at] = isinstance(next(self.steps(key), None), Key)
+        return self._whole_keys[key.at]
 
     # -- steps --------------------------------------------------------------------------
 
@@ -204,36 +213,31 @@ class CaptureReader(Closing):
     ) -> Iterator[Step]:
         """Yield everything in order, from the beginning, from a key on, or from a moment on.
 
-        Of what was told before a moment some may come too. ``told`` is told, block by block,
-        how many bytes of the file were read.
+        Of what was told before a moment some may come too. Bytes that are no block are passed by
+        where no block is missing. ``told`` is told, block by block, how much of the file was read.
         """
         start = self._start(begin, since_ns)
         readings = ReadingCoder()
         keys = KeyReader()
-        expected: int | None = None if start.at else 0
+        order = _Order(self._capture, None if start.at else 0)
         last_ns = start.last_ns
-        number = start.first_record
         lost_bytes = 0
         why = ""
-        for place in places(self._file, start.at):
-            if isinstance(place, Damage):
-                lost_bytes += place.end - place.begin
-                why = place.what
+        for found in self._blocks(order, start.at):
+            if isinstance(found, Damage):
+                lost_bytes += found.end - found.begin
+                why = why or found.what
                 continue
-            header = place.header
-            told(place.body_at)
-            body = self._body(place)
-            if body is None:
-                number += header.records
-                lost_bytes += HEADER.size + header.stored_bytes
-                why = "a block is damaged"
-                continue
-            missed = 0 if expected is None else max(header.sequence - expected, 0)
-            if missed or lost_bytes:
+            place, body = found
+            told(place.begin)
+            missed = order.take(place.header)
+            if missed or (missed is None and lost_bytes):
                 readings.restart()
-                yield Gap(why or "blocks are not there", missed or None, lost_bytes, last_ns)
-            lost_bytes, why, expected = 0, "", header.sequence + 1
-            last_ns = max(last_ns, header.last_ns)
+                keys.restart()
+                yield Gap(why or "blocks are not there", missed, lost_bytes, last_ns)
+            lost_bytes, why = 0, ""
+            last_ns = max(last_ns, place.header.last_ns)
+            number = self._first_record(place)
             for step in self._told(place, body, readings, keys):
                 if isinstance(step, Records):
                     yield replace(step, first=number)
@@ -245,14 +249,39 @@ class CaptureReader(Closing):
 
     def _start(self, begin: KeyPlace | None, since_ns: int | None) -> Start:
         """Return where to begin to read."""
-        starts = self.index.starts if begin is not None or since_ns is not None else []
         if begin is not None:
-            at = bisect_right([start.at for start in starts], begin.at) - 1
-            return replace(starts[at], last_ns=begin.mono_ns)
-        if since_ns is not None and starts:
-            at = bisect_left([start.last_ns for start in starts], since_ns)
-            return replace(starts[min(at, len(starts) - 1)], last_ns=since_ns)
-        return Start(0, 0, 0)
+            return Start(begin.at, begin.mono_ns, 0)
+        starts = self.index.starts if since_ns is not None else []
+        if since_ns is None or not starts:
+            return Start(0, 0, 0)
+        at = bisect_left([start.last_ns for start in starts], since_ns)
+        return replace(starts[min(at, len(starts) - 1)], last_ns=since_ns)
+
+    def _first_record(self, place: Place) -> int:
+        """Return how many records come before a block, by the headers that can be read."""
+        starts = self.index.starts
+        at = bisect_right(starts, place.begin, key=lambda start: start.at) - 1
+        return starts[at].first_record if at >= 0 else 0
+
+    def _blocks(self, order: _Order, begin: int) -> Iterator[tuple[Place, Body] | Damage]:
+        """Yield the blocks of this capture with their bodies, and what is none, up to its end."""
+        at: int | None = begin
+        while at is not None:
+            begin, at = at, None
+            for place in places(self._file, begin):
+                if order.ended:
+                    return
+                if isinstance(place, Damage):
+                    yield place
+                elif order.stranger(place.header):
+                    continue
+                elif (body := self._body(place)) is not None:
+                    yield place, body
+                else:
+                    # Bytes within may be missing: the next block is not where it says, then.
+                    at = next_header(self._file, place.begin + 1)
+                    yield Damage(place.begin, at, "a block is damaged")
+                    break
 
     def _told(
         self, place: Place, body: Body, readings: ReadingCoder, keys: KeyReader
@@ -262,16 +291,16 @@ class CaptureReader(Closing):
             if header.type is BlockType.DATA:
                 yield from _data(place, body, readings)
             elif header.type is BlockType.KEY:
-                if "clock" in body.told:
+                if body.told["key"][0] == 0:
                     clock = body.told["clock"]
-                    self._key_clock = int(clock["time_ns"]), int(clock["mono_ns"])
+                    self._key_clock = _ns(clock["time_ns"]), _ns(clock["mono_ns"])
                 state = keys.take(body)
                 if state is not None:
                     readings.restart()
                     yield Key(state, *self._key_clock)
             elif header.type is BlockType.END:
                 yield _ended(place, body)
-        except (BadInputError, KeyError, TypeError, ValueError) as error:
+        except (BadInputError, *_NONSENSE) as error:
             # Its checksums hold: whoever wrote it meant something else than this reads.
             found = error.found if isinstance(error, BadInputError) else str(error)
             what = error.problem if isinstance(error, BadInputError) else "a block makes no sense"
@@ -280,6 +309,43 @@ class CaptureReader(Closing):
                 found=f"{found} (block {header.sequence})",
                 hint="the zpobs that made it, or a newer one",
             ) from error
+
+
+# What comes of values that are not what they should be.
+_NONSENSE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+@dataclass(slots=True)
+class _Order:
+    """Which blocks are those of a capture, each once and by rising number, up to its end."""
+
+    capture: int
+    expected: int | None
+    ended: bool = False
+
+    def stranger(self, header: Header) -> str:
+        """Return why a block is not to be read, nothing if it is."""
+        if header.capture != self.capture:
+            return "a block of another capture"
+        if self.ended:
+            return "a block behind the end"
+        if self.expected is not None and header.sequence < self.expected:
+            return "a block that was there before"
+        return ""
+
+    def take(self, header: Header) -> int | None:
+        """Return how many blocks are missing before one, None if that is not known."""
+        missed = None if self.expected is None else header.sequence - self.expected
+        self.expected = header.sequence + 1
+        self.ended = header.type is BlockType.END
+        return missed
+
+
+def _ns(value: Any) -> int:
+    """Return a moment or a time; raise ValueError if it cannot be one."""
+    if not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is no time")
+    return value
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -300,14 +366,17 @@ def _opened(path: Path) -> BinaryIO:
 def _checked(path: Path, told: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         format_, wire = int(told["format"]), int(told["wire_version"])
-        int(told["clock"]["time_ns"]), int(told["clock"]["mono_ns"])
+        _ns(told["clock"]["time_ns"]), _ns(told["clock"]["mono_ns"])
         kernel = told["kernel"]
         for name in ("page_size", "chain_size", "fullness_groups", "zspage_bytes"):
             int(kernel[name])
         str(kernel["release"]), str(kernel["descriptor"])
-    except (KeyError, TypeError, ValueError) as error:
+        objects = told.get("objects")
+        if objects is not None and (int(objects["rate"]) < 1 or int(objects["multiplier"]) < 1):
+            raise ValueError(f"objects are told as {objects}")
+    except _NONSENSE as error:
         raise BadInputError(
-            f"{path} does not tell where it was made", found=f"no {error}", hint="another capture"
+            f"{path} does not tell where it was made", found=str(error), hint="another capture"
         ) from error
     if format_ != FORMAT_VERSION or wire not in _WIRE_VERSIONS:
         raise BadInputError(
@@ -330,13 +399,14 @@ def _ended(place: Place, body: Body) -> Ended:
 def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:
     words = decoded(body.table, place.header.records) if place.header.records else None
     at = 0
-    for name, mono_ns, told in body.told["steps"]:
+    for name, when, told in body.told["steps"]:
+        mono_ns = _ns(when)
         match name:
             case "records":
                 end = at + int(told)
-                if words is None or end > len(words):
+                if words is None or not at <= end <= len(words):
                     raise BadInputError("a block tells of more records than it has", found="")
-                yield Records(words[at:end], int(mono_ns))
+                yield Records(words[at:end], mono_ns)
                 at = end
             case "counters":
                 reading = readings.understood(told)
@@ -344,18 +414,18 @@ def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:
                     yield Counters(reading)
             case "loss":
                 yield Loss(
-                    int(mono_ns),
-                    int(told["since_ns"]),
+                    mono_ns,
+                    _ns(told["since_ns"]),
                     int(told["ring_full"]),
                     int(told["unpaired"]),
                     int(told["missed_runs"]),
                 )
             case "scan":
                 missing = tuple(str(each) for each in told["missing"])
-                yield ScanNoted(int(told["begin_ns"]), int(mono_ns), missing)
+                yield ScanNoted(_ns(told["begin_ns"]), mono_ns, missing)
             case "coverage":
-                yield Covered(understood_coverage(told), int(mono_ns))
+                yield Covered(understood_coverage(told), mono_ns)
             case "moment":
-                yield Moment(int(told["time_ns"]), int(mono_ns), told)
+                yield Moment(_ns(told["time_ns"]), mono_ns, told)
             case _:
                 raise BadInputError("a block tells of an unknown step", found=str(name))

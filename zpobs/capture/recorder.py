@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from zpobs import wire
 from zpobs.capture.anonymous import Anonymizer
-from zpobs.capture.blocks import BlockEncoder, BlockType
+from zpobs.capture.blocks import BlockType
 from zpobs.capture.files import CaptureFile, FlightMemory
 from zpobs.capture.moments import Aside
 from zpobs.capture.writer import CaptureWriter
@@ -223,10 +223,11 @@ class Recorder:
         try:
             for block in self._memory.numbered():
                 file.write(block)
-            encoder = BlockEncoder()
-            encoder.sequence = self._memory.next_sequence
             now_ns = self._clock()
-            file.write(encoder.block(BlockType.END, {"why": why}, span_ns=(now_ns, now_ns)))
+            end = self._memory.encoder().block(
+                BlockType.END, {"why": why}, span_ns=(now_ns, now_ns)
+            )
+            file.write(end)
         finally:
             file.close()
         self.files.append(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ from zpobs.capture.steps import (
     Step,
 )
 from zpobs.descriptors import Look
-from zpobs.errors import BadInputError, EnvironmentLacksError, StateError
+from zpobs.errors import BadInputError, EnvironmentLacksError, RecordError, StateError
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.objects import ObjectLedger
 from zpobs.model.shadow import ShadowModel
@@ -193,10 +194,24 @@ class Player:
         early = words[:, wire.WORD_TIME] <= np.uint64(until_ns)
         if not early.any() or _scans(step):
             return step, True
-        self.model.apply(words[early])
+        self._apply(words[early])
         if early.all():
             return None, False
         return Records(words[~early], step.mono_ns), False
+
+    def _apply(self, words: wire.Words) -> None:
+        with self._doubted():
+            self.model.apply(words)
+
+    @contextmanager
+    def _doubted(self) -> Iterator[None]:
+        try:
+            yield
+        except RecordError as error:
+            # Of a session it would be a bug; a file can hold anything.
+            raise BadInputError(
+                f"{self.reader.path}: its records are none that can be", found=str(error)
+            ) from error
 
     def _take(self, step: Step) -> None:
         if isinstance(step, Key):
@@ -204,7 +219,7 @@ class Player:
         self._fed = True
         match step:
             case Records(words=words):
-                self.model.apply(words)
+                self._apply(words)
             case Counters(reading=reading):
                 self.model.apply_counters(reading)
                 self.reading = reading
@@ -245,13 +260,14 @@ class Player:
 
     def snapshot(self, *, zspages: bool | ZspagesOf = False, pool: str | None = None) -> Snapshot:
         """Return what a session would have shown at the position."""
-        snapshot = self.model.snapshot(
-            time_ns=self.position_ns + self._offset_ns,
-            mono_ns=self.position_ns,
-            zspages=zspages,
-            # Of the others nothing was recorded.
-            pool=pool or self.reader.environment.get("pool"),
-        )
+        with self._doubted():
+            snapshot = self.model.snapshot(
+                time_ns=self.position_ns + self._offset_ns,
+                mono_ns=self.position_ns,
+                zspages=zspages,
+                # Of the others nothing was recorded.
+                pool=pool or self.reader.environment.get("pool"),
+            )
         if self._aside is not None:
             snapshot = self._aside.added_to(snapshot)
         snapshot = with_nodes(snapshot, self._nodes, self._kernel.page_size)

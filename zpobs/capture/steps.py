@@ -183,7 +183,14 @@ class ReadingCoder:
                 },
                 pools=tuple(self._understood_pool(pool) for pool in told["pools"]),
             )
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            OverflowError,
+            AttributeError,
+        ) as error:
             raise BadInputError("a reading of counters is none", found=str(error)) from error
 
     def _understood_pool(self, told: Mapping[str, Any]) -> PoolReading:

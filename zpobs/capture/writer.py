@@ -6,6 +6,8 @@ so whatever ends the process costs the last block and nothing before it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +68,12 @@ class Totals:
         }
 
 
+def _number(environment: Mapping[str, Any], now_ns: int) -> int:
+    """Return a number for a capture, unlike that of any other."""
+    told = json.dumps([environment, now_ns], sort_keys=True).encode()
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
+
+
 class CaptureWriter:
     """Writes one file: its environment first, then steps as they come.
 
@@ -85,7 +93,7 @@ class CaptureWriter:
         self._sink = sink
         self._environment = environment
         self._wall_ns = wall_ns
-        self._encoder = BlockEncoder()
+        self._encoder = BlockEncoder(_number(environment, now_ns))
         self._readings = ReadingCoder()
         self._batches: list[Words] = []
         self._count = 0

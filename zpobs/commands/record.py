@@ -154,16 +154,11 @@ def record(
     second at most; what was written before reads back. SIGINT and SIGTERM are
     the usual end, status 0.
     """
-    limits = _limits(max_size, rotate_size, rotate_time, keep, last, memory)
-    from zpobs.capture.anonymous import Anonymizer  # noqa: PLC0415 - --help needs no NumPy
-    from zpobs.capture.recorder import Recorder  # noqa: PLC0415
-    from zpobs.capture.tap import TappedModel  # noqa: PLC0415
-    from zpobs.capture.trigger import Trigger  # noqa: PLC0415
+    from zpobs.capture.trigger import Trigger  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.objects import Sampling  # noqa: PLC0415
-    from zpobs.session import open_session  # noqa: PLC0415
-    from zpobs.views.top import StopSignal  # noqa: PLC0415
     from zpobs.wishes import Wishes  # noqa: PLC0415
 
+    limits = _limits(max_size, rotate_size, rotate_time, keep, last, memory)
     trigger = Trigger.parse(when) if when is not None else None
     if trigger is not None and limits.flight_ns is None:
         raise UsageError("--when writes nothing", found="no --last", hint="--last 60s too")
@@ -180,10 +175,24 @@ def record(
         objects=Sampling.seeded(objects_rate, seed) if objects else None,
         timed_objects=objects,
     )
-    recorder = Recorder(
-        file, limits, overwrite=overwrite, anonymizer=Anonymizer() if anonymize else None
-    )
-    run = _Run(recorder, duration, interval, trigger, pool, quiet)
+    recorder = _recorder(file, limits, overwrite=overwrite, anonymize=anonymize)
+    _go(_Run(recorder, duration, interval, trigger, pool, quiet), wishes, as_json=as_json)
+
+
+def _recorder(file: Path, limits: Limits, *, overwrite: bool, anonymize: bool) -> Recorder:
+    from zpobs.capture.anonymous import Anonymizer  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.capture.recorder import Recorder  # noqa: PLC0415
+
+    hidden = Anonymizer() if anonymize else None
+    return Recorder(file, limits, overwrite=overwrite, anonymizer=hidden)
+
+
+def _go(run: _Run, wishes: Wishes, *, as_json: bool) -> None:
+    """Open a session, record it, and say what was recorded."""
+    from zpobs.capture.tap import TappedModel  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.session import open_session  # noqa: PLC0415
+    from zpobs.views.top import StopSignal  # noqa: PLC0415
+
     try:
         with (
             output_checked(),
@@ -192,7 +201,7 @@ def record(
                 wishes,
                 attach=False,
                 model=lambda kernel, coverage, life: TappedModel(
-                    kernel, coverage, life=life, told=recorder
+                    kernel, coverage, life=life, told=run.recorder
                 ),
             ) as session,
         ):
@@ -200,7 +209,7 @@ def record(
             run.go(session, wishes, stop)
             run.tell(as_json=as_json)
     finally:
-        recorder.abandon()
+        run.recorder.abandon()
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
