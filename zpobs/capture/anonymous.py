@@ -172,9 +172,12 @@ class Anonymizer:
     def state(self, state: ModelState) -> ModelState:
         """Return a model's state by other names, in the order of what it calls them."""
         columns = {name: self._column(name, column) for name, column in state.columns.items()}
-        events = ("head", "time_ns", "subject", "word3", "word4", "word5", "word6")
-        words = self.words(np.stack([columns[f"events.{each}"] for each in events], axis=1))
-        columns |= {f"events.{each}": words[:, at] for at, each in enumerate(events)}
+        # The first words of records.
+        events = [f"events.{each}" for each in STATE_SHOWN["events"]]
+        told = np.zeros((len(columns[events[0]]), wire.RECORD_WORDS), dtype=np.uint64)
+        told[:, : len(events)] = np.stack([columns[each] for each in events], axis=1)
+        words = self.words(told)
+        columns |= {each: words[:, at] for at, each in enumerate(events)}
         for table, by in (("zspages", "address"), ("tombstones", "address"), ("objects", "handle")):
             if f"{table}.{by}" in columns:
                 _sort(columns, table, by)

@@ -133,7 +133,6 @@ STATE_SHOWN: Mapping[str, tuple[str, ...]] = {
     ),
     "runs.pools": (
         "pool",
-        "class_pages",
         "unended",
     ),
     "runs.triggers": (
@@ -157,7 +156,6 @@ STATE_SHOWN: Mapping[str, tuple[str, ...]] = {
         "word3",
         "word4",
         "word5",
-        "word6",
     ),
     "life.classes": (
         "pool",
