@@ -40,6 +40,7 @@ from zpobs.capture.reader import CaptureReader
 from zpobs.capture.replay import Player
 from zpobs.capture.steps import Ended, Gap, Step
 from zpobs.errors import BadInputError
+from zpobs.model.state import ModelState
 
 # What reading a small file may take, whatever it says: mostly one block understood.
 MEMORY_MAX = 64 << 20
@@ -248,6 +249,19 @@ def test_a_key_that_is_damaged_is_not_begun_with(larger: Damaged) -> None:
     with CaptureReader(larger.path) as reader:
         (key,) = reader.index.keys
         assert reader.key_before(key.mono_ns) is None
+
+
+def test_no_key_is_made_of_two(tmp_path: Path) -> None:
+    """Of one the beginning is left, of the next the end: neither can be read."""
+    chance, memory = np.random.default_rng(1), Memory()
+    writer = make_writer(memory, SMALL)
+    for at in (1, 2):
+        columns = {f"t.{each}": chance.integers(0, 2**63, 1 << 18, np.uint64) for each in range(6)}
+        writer.key(ModelState({}, columns), 10**9 + at)
+    writer.end("duration", 10**9 + 3)
+    environment_, first, _, _, second, end = memory.blocks
+    with CaptureReader(write(tmp_path / "c", environment_ + first + second + end)) as reader:
+        assert [type(step) for step in reader.steps()] == [Gap, Ended]
 
 
 def _key_at(damaged: Damaged) -> int:
