@@ -123,7 +123,8 @@ def _lack_of_probes(health: Health) -> str:
     if health.hooks:
         return f"not attached: {', '.join(health.missed_hooks)}"
     # The model's own sentence, with the reason that the kernel gave.
-    return next((each for each in health.reasons if each.startswith(NO_PROBE)), NO_PROBE)
+    why = next((each for each in health.reasons if each.startswith(NO_PROBE)), NO_PROBE)
+    return " ".join(why.split())
 
 
 def run_exporter(
