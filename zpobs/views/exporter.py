@@ -46,6 +46,7 @@ class ExporterOptions:
     textfile: Path | None = None
     at_once: bool = False
     verify_s: float = 0.0
+    fine_latency: bool = False
     version: str = ""
 
 
@@ -87,6 +88,7 @@ class _Pump:
             snapshot_s=time.monotonic() - begin_s,
             machine=self._machine(),
             checks=self._checks,
+            fine_latency=self._options.fine_latency,
         )
         page = Page(make_families(moment, self._ledger, self._options.choice), begin_s)
         self._scan_s = snapshot.footing.last_scan_ns / 1e9 if snapshot.footing else 0.0
