@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from zpobs.views.metrics.definitions import METRICS, OBJECT_SERIES_MAX, POOL_SERIES_MAX
+from zpobs.views.metrics.definitions import FINE_SERIES, METRICS, OBJECT_SERIES_MAX, POOL_SERIES_MAX
 from zpobs.views.metrics.metric import Metric
 from zpobs.views.metrics.pool import BANDS, ERRORS
 
@@ -29,7 +29,7 @@ whose status is unknown is left out; one that is bounded is served, and `zpobs_p
 
 **series** is the most that there can be, of each pool where a label is `pool`. Without
 `--per-class` a pool has at most {POOL_SERIES_MAX} series in all, and {OBJECT_SERIES_MAX} more with
-`--objects`.
+`--objects`, {FINE_SERIES} with `--latency-buckets fine`.
 
 `size_max` puts size classes together in {BANDS} bands of equal width: the largest slot of
 the band, in bytes. `fullness` is the percentage of slots in use that a group's zspages are

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
 _TlsOptions = tuple[Path, Path | None, Path | None]
 # How long a verification looks for a quiet moment: pages wait meanwhile.
 _VERIFY_WAIT_S = 0.5
+
+
+class _Buckets(StrEnum):
+    COARSE = "coarse"
+    FINE = "fine"
+
 
 _ListenOption = Annotated[
     str | None,
@@ -98,6 +105,10 @@ _LatencyOption = Annotated[
     bool,
     typer.Option("--latency", help="How long allocations, frees and migrations take."),
 ]
+_LatencyBucketsOption = Annotated[
+    _Buckets | None,
+    typer.Option(help="As --latency, in coarse or fine buckets: a factor of four or of two."),
+]
 _BpfStatsOption = Annotated[
     bool,
     typer.Option(
@@ -131,6 +142,7 @@ def exporter(
     per_class_fullness: _PerClassFullnessOption = False,
     life: _LifeOption = True,
     latency: _LatencyOption = False,
+    latency_buckets: _LatencyBucketsOption = None,
     objects: ObjectsOption = False,
     objects_rate: ObjectsRateOption = 1,
     objects_seed: ObjectsSeedOption = None,
@@ -171,7 +183,7 @@ def exporter(
         scan=scan,
         rescan_s=rescan,
         life=life,
-        latency=latency,
+        latency=latency or latency_buckets is not None,
         objects=sampling,
         timed=bpf_stats,
     )
@@ -183,6 +195,7 @@ def exporter(
         textfile=textfile,
         verify_s=verify,
         version=version(),
+        fine_latency=latency_buckets is _Buckets.FINE,
     )
     _run(wishes, options, place, tls)
 

@@ -46,6 +46,7 @@ class ExporterOptions:
     textfile: Path | None = None
     at_once: bool = False
     verify_s: float = 0.0
+    fine_latency: bool = False
     version: str = ""
 
 
@@ -87,6 +88,7 @@ class _Pump:
             snapshot_s=time.monotonic() - begin_s,
             machine=self._machine(),
             checks=self._checks,
+            fine_latency=self._options.fine_latency,
         )
         page = Page(make_families(moment, self._ledger, self._options.choice), begin_s)
         self._scan_s = snapshot.footing.last_scan_ns / 1e9 if snapshot.footing else 0.0
@@ -123,7 +125,8 @@ def _lack_of_probes(health: Health) -> str:
     if health.hooks:
         return f"not attached: {', '.join(health.missed_hooks)}"
     # The model's own sentence, with the reason that the kernel gave.
-    return next((each for each in health.reasons if each.startswith(NO_PROBE)), NO_PROBE)
+    why = next((each for each in health.reasons if each.startswith(NO_PROBE)), NO_PROBE)
+    return " ".join(why.split())
 
 
 def run_exporter(

@@ -9,13 +9,13 @@ import pytest
 
 from tests.factories import KERNEL, make_classes, make_pool
 from tests.object_values import make_pins
-from tests.views.metrics.support import families_of, full_pool, make_moment
+from tests.views.metrics.support import families_of, full_pool, make_moment, values_of
 from zpobs.objects import SIZE_BANDS
 from zpobs.snapshot import PoolView
 from zpobs.views.metrics.classes import CLASSES_MAX
-from zpobs.views.metrics.definitions import METRICS, OBJECT_SERIES_MAX, POOL_SERIES_MAX
+from zpobs.views.metrics.definitions import FINE_SERIES, METRICS, OBJECT_SERIES_MAX, POOL_SERIES_MAX
 from zpobs.views.metrics.families import series_of
-from zpobs.views.metrics.metric import Choice, Metric, fullness_names
+from zpobs.views.metrics.metric import Choice, Distribution, Metric, fullness_names
 from zpobs.views.metrics.objects import OBJECT_LIFETIME_BUCKETS
 
 ALL = Choice(per_class_fullness=True, objects=True)
@@ -94,6 +94,27 @@ def test_objects_are_for_those_who_ask() -> None:
     usual, told = families_of(moment), families_of(moment, choice=Choice(objects=True))
     assert 0 < series_of(told) - series_of(usual) <= OBJECT_SERIES_MAX
     assert max(len(OBJECT_LIFETIME_BUCKETS) + 1, SIZE_BANDS + 1) <= 12
+
+
+def test_fine_buckets_are_for_those_who_ask() -> None:
+    """So many series more as is told, and the same calls in them."""
+    usual, fine = (
+        families_of(make_moment(full_pool(), fine_latency=wanted)) for wanted in (False, True)
+    )
+    assert series_of(fine) - series_of(usual) == FINE_SERIES == 27
+    coarse_value, fine_value = (
+        values_of(found, "zpobs_pool_call_seconds")["zram0", "alloc"] for found in (usual, fine)
+    )
+    assert isinstance(coarse_value, Distribution)
+    assert isinstance(fine_value, Distribution)
+    assert coarse_value.total == fine_value.total
+    assert sum(fine_value.counts.values()) + fine_value.above > 0
+
+    def below(value: Distribution, end: float) -> int:
+        return sum(count for bound, count in value.counts.items() if bound <= end)
+
+    for end in coarse_value.counts:
+        assert below(coarse_value, end) == below(fine_value, end)
 
 
 def test_labels_tell_nobody_and_no_place() -> None:

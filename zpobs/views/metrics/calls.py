@@ -13,24 +13,27 @@ from zpobs.views.metrics.metric import Distribution, Metric, Moment, Value
 CALLS = ("alloc", "free", "migration")
 # The ends of the buckets: 2^b ns, from a microsecond to one of a thousand.
 CALL_BUCKETS = tuple(range(10, 21, 2))
+# With --latency-buckets fine: one to each power of two, up to 16 ms.
+FINE_BUCKETS = tuple(range(10, 25))
 
 
-def _distribution(histogram: Histogram) -> Distribution:
+def _distribution(histogram: Histogram, ends: tuple[int, ...]) -> Distribution:
     buckets = histogram.buckets.sum(axis=0)
     counts: dict[float, int] = {}
     begin = 0
-    for end in CALL_BUCKETS:
+    for end in ends:
         counts[(1 << end) / 1e9] = int(buckets[begin : end + 1].sum())
         begin = end + 1
     return Distribution(counts, int(buckets[begin:].sum()), int(histogram.sum_ns.sum()) / 1e9)
 
 
-def _latencies(pool: PoolView, _: Moment) -> Iterator[Value]:
+def _latencies(pool: PoolView, moment: Moment) -> Iterator[Value]:
     if pool.latency is None or pool.latency.status == "unknown":
         return
+    ends = FINE_BUCKETS if moment.fine_latency else CALL_BUCKETS
     for call in CALLS:
         if call in pool.latency.kinds:
-            yield (call,), _distribution(pool.latency.kinds[call])
+            yield (call,), _distribution(pool.latency.kinds[call], ends)
 
 
 def _by_trigger(get: Callable[[RunSums], float]) -> Callable[[PoolView, Moment], Iterator[Value]]:

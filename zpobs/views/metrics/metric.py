@@ -48,7 +48,7 @@ class Moment:
     """All that metrics are made of, at one instant; times are in seconds.
 
     ``snapshot_s`` is what taking the snapshot took, ``interval_s`` None if there is to be one
-    alone. ``checks`` is None if nothing is verified.
+    alone. ``checks`` is None if nothing is verified. ``fine_latency``: in more buckets.
     """
 
     snapshot: Snapshot
@@ -57,6 +57,7 @@ class Moment:
     snapshot_s: float = 0.0
     machine: MachineFigures | None = None
     checks: Checks | None = None
+    fine_latency: bool = False
 
 
 @dataclass(frozen=True, slots=True)
