@@ -126,7 +126,8 @@ def _command_list(commands: Mapping[str, Any]) -> Iterator[str]:
 def _keys() -> Iterator[str]:
     yield ".SH KEYS"
     for entry in KEYS:
-        yield from _tagged(shown_keys(entry), _sentence(entry.words))
+        words = f"{entry.words} (in a replay)" if entry.replay else entry.words
+        yield from _tagged(shown_keys(entry), _sentence(words))
 
 
 def _examples(epilog: str) -> Iterator[str]:

@@ -43,6 +43,7 @@ from zpobs.capture.steps import (
 )
 from zpobs.closing import Closing
 from zpobs.errors import BadInputError
+from zpobs.spans import Span
 from zpobs.wire import WIRE_VERSION
 
 # What wire versions can be read: the first that captures were made of, and since.
@@ -190,6 +191,11 @@ class CaptureReader(Closing):
         """Wall-clock less monotonic time when the recording began."""
         clock = self.environment["clock"]
         return int(clock["time_ns"]) - int(clock["mono_ns"])
+
+    @property
+    def span(self) -> Span:
+        """The time that it tells of."""
+        return Span(self.index.first_ns, self.index.last_ns, self.offset_ns)
 
     def key_before(self, mono_ns: int) -> KeyPlace | None:
         """Return the newest key that is not after a moment and can be read."""

@@ -39,6 +39,7 @@ from zpobs.model.shadow import ShadowModel
 from zpobs.objects import Sampling
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.sources.nodes import NodeMap
+from zpobs.spans import Span
 from zpobs.surroundings import with_nodes
 from zpobs.wire import Words
 
@@ -316,13 +317,22 @@ class ReplaySource:
     # A frame before anything else is worth as much as any.
     scans = True
 
-    def __init__(self, player: Player, pace: Pace, *, begin_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        player: Player,
+        pace: Pace,
+        *,
+        begin_ns: int | None = None,
+        duration_ns: int | None = None,
+    ) -> None:
+        """Begin at a moment; as fast as can be it ends after so much of the capture."""
         self.player = player
         self._pace = pace
         self._paused = False
         player.seek(player.position_ns if begin_ns is None else begin_ns)
         self._from_ns = player.position_ns
         self._from_s = time.monotonic()
+        self._until_ns = None if duration_ns is None else player.position_ns + duration_ns
 
     @property
     def zswap_lags(self) -> bool:
@@ -331,8 +341,10 @@ class ReplaySource:
 
     @property
     def ended(self) -> bool:
-        """Whether the capture is over."""
-        return self.player.ended
+        """Whether the capture is over, or as much of it as was wanted as fast as can be."""
+        if self.player.ended or self._until_ns is None:
+            return self.player.ended
+        return self._pace.speed is None and self.position_ns >= self._until_ns
 
     def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Attach nothing: what was attached is in the capture."""
@@ -350,7 +362,7 @@ class ReplaySource:
                 if poll.poll(0 if at_once else min(left_s, _TICK_S)):
                     return True
                 if at_once:
-                    self.player.advance(self.player.position_ns + self._pace.step_ns)
+                    self._leap()
                     return False
                 self._go_on()
                 if self.ended and not over:
@@ -359,6 +371,10 @@ class ReplaySource:
                     return False
         finally:
             poll.close()
+
+    def _leap(self) -> None:
+        to_ns = self.position_ns + self._pace.step_ns
+        self.player.advance(to_ns if self._until_ns is None else min(to_ns, self._until_ns))
 
     def _go_on(self) -> None:
         if not self._paused and not self.ended and self._pace.speed is not None:
@@ -370,6 +386,16 @@ class ReplaySource:
         self._from_s = time.monotonic()
 
     # -- what a person can do with it ----------------------------------------------------
+
+    @property
+    def span(self) -> Span:
+        """The time that the capture tells of."""
+        return self.player.reader.span
+
+    @property
+    def position_ns(self) -> int:
+        """Where it stands, monotonic time of the capture."""
+        return self.player.position_ns
 
     @property
     def paused(self) -> bool:
@@ -387,16 +413,15 @@ class ReplaySource:
         self._paused = paused
         self._count_from_here()
 
-    def hasten(self, speed: float | None) -> None:
-        """Go on at another speed."""
+    def hasten(self, speed: float | None, step_ns: int | None = None) -> None:
+        """Go on at another speed; as fast as can be in other steps."""
         self._go_on()
-        self._pace = Pace(speed, self._pace.step_ns)
+        self._pace = Pace(speed, self._pace.step_ns if step_ns is None else step_ns)
         self._count_from_here()
 
     def seek(self, to_ns: int) -> None:
         """Go to a moment, within the capture."""
-        index = self.player.reader.index
-        self.player.seek(min(max(to_ns, index.first_ns), index.last_ns))
+        self.player.seek(self.span.within(to_ns))
         self._count_from_here()
 
     # -- what views ask for --------------------------------------------------------------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,10 +38,13 @@ AtOption = Annotated[
     ),
 ]
 
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
-# Seconds since 1970 have fewer digits, in nanoseconds they have more.
-_WALL_NS_MIN = 10**17
-_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}(?:\.[0-9]+)?))?")
+
+def refuse_given(ctx: typer.Context, names: Iterable[str], why: str, hint: str) -> None:
+    """Raise UsageError if one of some options, by their parameters, was given."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name != "DEFAULT":
+            raise UsageError(f"{parameter.opts[0]} does nothing here", found=why, hint=hint)
 
 
 def parse_speed(text: str) -> float | None:
@@ -60,57 +62,11 @@ def parse_speed(text: str) -> float | None:
 
 def parse_moment(text: str, reader: CaptureReader) -> int:
     """Return the moment of a capture, monotonic ns, that a text tells; raise UsageError."""
-    index = reader.index
-    moment_ns = _moment(text.strip(), reader)
-    begin_s = (index.last_ns - index.first_ns) / 1e9
-    if moment_ns is None or not index.first_ns <= moment_ns <= index.last_ns:
-        raise UsageError(
-            f"--at {text} is not in the capture",
-            found="no time" if moment_ns is None else f"a capture of {begin_s:.1f} s",
-            hint=f"a number from 0 to {begin_s:.1f}, or a time from {_clock(reader, True)} "
-            f"to {_clock(reader, False)}",
-        )
+    moment_ns = reader.span.moment(text)
+    if moment_ns is None:
+        found, hint = reader.span.why_not(text)
+        raise UsageError(f"--at {text} is not in the capture", found=found, hint=hint)
     return moment_ns
-
-
-def _moment(text: str, reader: CaptureReader) -> int | None:
-    index = reader.index
-    if _NUMBER.fullmatch(text):
-        if text.isdigit() and int(text) >= _WALL_NS_MIN:
-            return int(text) - reader.offset_ns
-        from_ns = index.last_ns if text.startswith("-") else index.first_ns
-        return from_ns + round(float(text) * 1e9)
-    wall = _wall(text, _local(reader, index.first_ns))
-    if wall is None:
-        return None
-    # A time of day before the beginning is one of the next day.
-    moment_ns = round(wall.timestamp() * 1e9) - reader.offset_ns
-    if moment_ns < index.first_ns and _CLOCK.fullmatch(text):
-        moment_ns = round((wall + timedelta(days=1)).timestamp() * 1e9) - reader.offset_ns
-    return moment_ns
-
-
-def _wall(text: str, begin: datetime) -> datetime | None:
-    found = _CLOCK.fullmatch(text)
-    try:
-        if found is None:
-            return datetime.fromisoformat(text).astimezone()
-        seconds = float(found[3] or 0)
-        midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0)
-        if int(found[1]) > 23 or int(found[2]) > 59 or seconds >= 60:
-            return None
-        return midnight + timedelta(hours=int(found[1]), minutes=int(found[2]), seconds=seconds)
-    except ValueError:
-        return None
-
-
-def _local(reader: CaptureReader, mono_ns: int) -> datetime:
-    return datetime.fromtimestamp((mono_ns + reader.offset_ns) / 1e9).astimezone()
-
-
-def _clock(reader: CaptureReader, first: bool) -> str:
-    index = reader.index
-    return f"{_local(reader, index.first_ns if first else index.last_ns):%H:%M:%S}"
 
 
 @contextlib.contextmanager
@@ -120,13 +76,22 @@ def opened_replay(
     speed: float | None = 1.0,
     at: str | None = None,
     step_s: float = 1.0,
+    duration_s: float | None = None,
     life: bool = False,
 ) -> Iterator[ReplaySource]:
-    """Open a capture as a source of snapshots; at ``speed`` None each look is ``step_s`` on."""
+    """Open a capture as a source of snapshots.
+
+    At ``speed`` None each look is ``step_s`` on, and all is over after ``duration_s`` of it.
+    """
     from zpobs.capture.reader import CaptureReader  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.capture.replay import Pace, Player, ReplaySource  # noqa: PLC0415
 
     with CaptureReader(path) as reader:
         begin_ns = None if at is None else parse_moment(at, reader)
         player = Player(reader, life=life)
-        yield ReplaySource(player, Pace(speed, round(step_s * 1e9)), begin_ns=begin_ns)
+        yield ReplaySource(
+            player,
+            Pace(speed, round(step_s * 1e9)),
+            begin_ns=begin_ns,
+            duration_ns=None if duration_s is None else round(duration_s * 1e9),
+        )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -29,7 +30,19 @@ from zpobs.commands.common import (
     progress,
     sampling_of,
 )
-from zpobs.errors import EnvironmentLacksError
+from zpobs.commands.replaying import (
+    AtOption,
+    ReplayOption,
+    SpeedOption,
+    opened_replay,
+    parse_speed,
+    refuse_given,
+)
+from zpobs.errors import EnvironmentLacksError, UsageError
+
+if TYPE_CHECKING:
+    from zpobs.views.top import StopSignal, TopOptions
+    from zpobs.wishes import Wishes
 
 
 class _Sort(StrEnum):
@@ -113,10 +126,28 @@ Examples:
   zpobs top --once                            one frame after one interval
   zpobs top --json --interval 5 --pool zram0  one JSON object every 5 s
   zpobs top --duration 60 --log run.jsonl     text for a minute, JSON kept beside it
+  zpobs top --replay run.zpcap --speed 10     a capture, ten times as fast
+  zpobs top --replay run.zpcap --once --at 90 its state after 90 s
 """
+# What decides what is seen of a kernel; of a capture that is decided.
+_OF_SESSIONS = (
+    "latency",
+    "compaction",
+    "objects",
+    "objects_rate",
+    "objects_seed",
+    "loader",
+    "attach",
+    "skip_hook",
+    "ring_size",
+    "scan",
+    "rescan",
+)
+_OF_REPLAYS = ("speed", "at")
 
 
 def top(
+    ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="One frame, then end.")] = False,
     as_json: _JsonOption = False,
     interval: _IntervalOption = 2.0,
@@ -140,37 +171,21 @@ def top(
     ring_size: RingSizeOption = "16M",
     scan: ScanOption = True,
     rescan: RescanOption = 60.0,
+    replay: ReplayOption = None,
+    speed: SpeedOption = "1",
+    at: AtOption = None,
 ) -> None:
     """Show pools and size classes live: from a scan at once, then from probes as well.
 
-    In a terminal this is an interactive view, elsewhere frames of text follow
-    each other. Where the kernel refuses probes every frame is a scan of its
-    own: all but the rates is exact then too. SIGINT and SIGTERM end the command
-    with a last frame and status 0.
+    In a terminal this is an interactive view, elsewhere frames of text follow each other. Where
+    the kernel refuses probes every frame is a scan of its own: all but the rates is exact then
+    too. SIGINT and SIGTERM end it with a last frame, status 0. --replay shows a capture instead.
     """
-    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
-    from zpobs.views.top import StopSignal, TopOptions, run_top  # noqa: PLC0415
+    _refuse(ctx, replayed=replay is not None)
+    from zpobs.views.top import StopSignal, TopOptions  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.wishes import Wishes  # noqa: PLC0415
 
-    wishes = Wishes(
-        loader=loader.value,
-        attach=attach.value,
-        skip=frozenset(skip_hook or ()),
-        ring_bytes=parse_ring_size(ring_size),
-        pool=pool,
-        scan=scan,
-        rescan_s=rescan,
-        life=life,
-        latency=latency,
-        compaction=compaction,
-        objects=sampling_of(objects, objects_rate, objects_seed),
-    )
-    with (
-        output_checked(),
-        StopSignal() as stop,
-        _opened_log(log) as log_file,
-        open_session(wishes, attach=False) as session,
-    ):
+    with output_checked(), StopSignal() as stop, _opened_log(log) as log_file:
         options = TopOptions(
             interval_s=interval,
             duration_s=duration,
@@ -181,11 +196,82 @@ def top(
             log=log_file,
             sort=sort.value,
             limit=limit,
-            at_once=session.scans,
             ascii_only=ascii_only,
             budget=budget / 100,
         )
-        run_top(session, options, stop, progress)
+        if replay is not None:
+            _replayed(replay, options, stop, speed=parse_speed(speed), at=at, life=life)
+            return
+        wishes = Wishes(
+            loader=loader.value,
+            attach=attach.value,
+            skip=frozenset(skip_hook or ()),
+            ring_bytes=parse_ring_size(ring_size),
+            pool=pool,
+            scan=scan,
+            rescan_s=rescan,
+            life=life,
+            latency=latency,
+            compaction=compaction,
+            objects=sampling_of(objects, objects_rate, objects_seed),
+        )
+        _live(wishes, options, stop)
+
+
+def _refuse(ctx: typer.Context, *, replayed: bool) -> None:
+    """Raise UsageError if an option was given that means nothing where it is."""
+    if replayed:
+        refuse_given(ctx, _OF_SESSIONS, "--replay, where the capture decides", "without it")
+    else:
+        refuse_given(ctx, _OF_REPLAYS, "no --replay", "--replay FILE too")
+
+
+def _live(wishes: Wishes, options: TopOptions, stop: StopSignal) -> None:
+    """Show this host."""
+    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.views.top import run_top  # noqa: PLC0415
+
+    with open_session(wishes, attach=False) as session:
+        run_top(session, replace(options, at_once=session.scans), stop, progress)
+
+
+def _replayed(
+    path: Path,
+    options: TopOptions,
+    stop: StopSignal,
+    *,
+    speed: float | None,
+    at: str | None,
+    life: bool,
+) -> None:
+    """Show a capture."""
+    from zpobs.views.top import run_top  # noqa: PLC0415 - --help needs no NumPy
+
+    with opened_replay(
+        path,
+        speed=speed,
+        at=at,
+        step_s=options.interval_s,
+        duration_s=options.duration_s,
+        life=life,
+    ) as source:
+        recorded = source.player.reader.environment.get("pool")
+        if recorded and options.pool not in (None, recorded):
+            raise UsageError(
+                f"no pool is called {options.pool}",
+                found=f"a capture of {recorded} alone",
+                hint=f"--pool {recorded}",
+            )
+        run_top(
+            source,
+            replace(
+                options,
+                at_once=source.scans,
+                recording=source,
+                at_ns=None if at is None else source.position_ns,
+            ),
+            stop,
+        )
 
 
 @contextlib.contextmanager

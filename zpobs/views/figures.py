@@ -50,6 +50,14 @@ def rate(value: float | None, width: int = 99) -> str:
     return f"{value:.1f}" if 0 < value < 9.95 else count(value, width)
 
 
+def position(ns: int) -> str:
+    """Return a place in a recording, as 01:23.4, or 1:02:03.4 from an hour on."""
+    tenths = ns // 100_000_000
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return f"{f'{hours}:' if hours else ''}{minutes:02}:{tenths // 10:02}.{tenths % 10}"
+
+
 def in_bytes(
     value: float | None, width: int = 99, *, toward: Callable[[float], float] = round
 ) -> str:

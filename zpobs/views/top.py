@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from zpobs.rates import PoolRates, rates
 from zpobs.snapshot import Snapshot
-from zpobs.views.source import SnapshotSource
+from zpobs.views.source import Recording, SnapshotSource, arrived
 from zpobs.views.text import render, render_pools
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class TopOptions:
     ``at_once`` shows a frame before the probes are attached: there is a scan.
     ``limit`` is how many size classes of a pool are listed at most in plain text.
     ``ascii_only`` None leaves the choice to the locale. ``budget`` is the share of
-    a core that the interactive view may cost.
+    a core that the interactive view may cost. ``recording`` is the source if that is
+    a capture; ``once`` then shows the moment ``at_ns`` of it, monotonic ns, at once.
     """
 
     interval_s: float
@@ -57,6 +58,8 @@ class TopOptions:
     at_once: bool = False
     ascii_only: bool | None = None
     budget: float = 0.02
+    recording: Recording | None = None
+    at_ns: int | None = None
 
 
 class StopSignal:
@@ -90,12 +93,18 @@ def run_top(
     stop: StopSignal,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Show snapshots until the duration is over, a signal comes or the reader quits."""
+    """Show snapshots until the duration is over, a signal comes or the reader quits.
+
+    Of a capture at most until it is over, but in the interactive view.
+    """
     live = None if options.as_json or options.once else _live_view()
     if live is not None:
         _run_live(live, source, options, stop, progress)
         return
-    if options.at_once and not options.once:
+    if options.once and options.recording is not None:
+        _show_moment(options.recording, options)
+        return
+    if options.at_once and not options.once and not source.ended:
         _write(_take(source, options), {}, options)
     source.attach(progress)
     _run_plain(source, options, stop)
@@ -140,7 +149,10 @@ def _run_live(
     from zpobs.views.live.feed import FeedOptions  # noqa: PLC0415 - plain frames need none of it
     from zpobs.views.live.state import started  # noqa: PLC0415
 
-    if not options.at_once:
+    recording = options.recording
+    # Nothing is attached for a capture, so nothing is to be shown meanwhile.
+    at_once = options.at_once and recording is None
+    if not at_once:
         source.attach(progress)
     ascii_only = options.ascii_only
     state = started(
@@ -148,14 +160,16 @@ def _run_live(
         sort=options.sort,
         pool=options.pool,
         ascii_only=_ascii_is_safer() if ascii_only is None else ascii_only,
+        speed=1.0 if recording is None else recording.speed,
     )
     log = options.log
     feed = FeedOptions(
         duration_s=options.duration_s,
         pool=options.pool,
         zspages=options.zspages,
-        at_once=options.at_once,
+        at_once=at_once,
         budget=options.budget,
+        recording=recording,
         log=None if log is None else lambda snapshot: _write_json(snapshot, log),
     )
     last = live(source, state, feed, stop=stop.descriptor)
@@ -185,19 +199,31 @@ def _take(source: SnapshotSource, options: TopOptions) -> Snapshot:
     return snapshot
 
 
+def _show_moment(recording: Recording, options: TopOptions) -> None:
+    """Write one frame: of a moment of a capture, with the rates of the interval before it."""
+    step_ns = round(options.interval_s * 1e9)
+    to_ns = recording.span.first_ns + step_ns if options.at_ns is None else options.at_ns
+    before = arrived(recording, to_ns, options.interval_s, options.pool)
+    snapshot = _take(recording, options)
+    _write(snapshot, rates(before, snapshot), options)
+
+
 def _run_plain(source: SnapshotSource, options: TopOptions, stop: StopSignal) -> None:
-    """Write a frame an interval; the one at the end is complete whatever ended it."""
+    """Write a frame an interval; the one at the end is complete whatever ended it.
+
+    That may be the source itself, a capture that is over.
+    """
     start_s = time.monotonic()
     end_s = _end_s(options, start_s)
     previous: Snapshot | None = source.snapshot(pool=options.pool)
     frame = 1
     while True:
         due_s = min(start_s + frame * options.interval_s, end_s)
-        stopped = stop.raised or source.wait(due_s, (stop.descriptor,))
+        stopped = stop.raised or source.ended or source.wait(due_s, (stop.descriptor,))
         snapshot = _take(source, options)
         _write(snapshot, rates(previous, snapshot), options)
         previous = snapshot
-        if stopped or due_s >= end_s:
+        if stopped or source.ended or due_s >= end_s:
             return
         # A slow reader costs frames, never a growing lag.
         frame = max(frame + 1, int((time.monotonic() - start_s) / options.interval_s) + 1)

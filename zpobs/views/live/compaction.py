@@ -45,7 +45,8 @@ def compaction_table(scene: Scene, state: ViewState) -> Table:
     if pool is None:
         nothing = "this pool is gone"
     elif pool.compaction is None:
-        nothing = "playing a compaction through ..."
+        live = scene.replay is None
+        nothing = "playing a compaction through ..." if live else "no run has done anything"
     else:
         nothing = f"a compaction of {pool.name} would free nothing, and none has done anything"
     ids = np.array([row.index for row in rows], dtype=np.int64)
@@ -140,7 +141,8 @@ def above(scene: Scene, state: ViewState, columns: int, rows: int) -> list[Line]
     pool = shown_pool(scene, state)
     if pool is None:
         return []
-    lines = [joined(_now(pool, scene.snapshot.kernel.page_size), columns)]
+    now = _now(pool, scene.snapshot.kernel.page_size, live=scene.replay is None)
+    lines = [joined(now, columns)]
     runs = pool.runs
     if runs is None or (runs.status == "unknown" and not runs.recent):
         return [*lines, cut((("last runs: no attached probe tells of any", "dim"),), columns)]
@@ -155,10 +157,12 @@ def above(scene: Scene, state: ViewState, columns: int, rows: int) -> list[Line]
     return lines
 
 
-def _now(pool: PoolView, page_size: int) -> list[Part]:
+def _now(pool: PoolView, page_size: int, *, live: bool) -> list[Part]:
     made = pool.compaction
     if made is None:
-        return [(0, (("now: not forecast yet", "dim"),))]
+        # It hangs on the order of lists.
+        why = "not forecast yet" if live else "no forecast, a capture does not hold what it needs"
+        return [(0, ((f"now: {why}", "dim"),))]
     most = "at most " if made.moves is None else ""
     copied = UNKNOWN if made.moved_bytes is None else in_bytes(made.moved_bytes)
     return [

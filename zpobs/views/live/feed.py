@@ -22,12 +22,16 @@ from zpobs.pageblocks import Pageblocks
 from zpobs.rates import PoolRates, rates
 from zpobs.snapshot import Snapshot, ZspagesOf
 from zpobs.views.live.scene import HISTORY_FRAMES, Activity, Ask, Scene
-from zpobs.views.source import SnapshotSource
+from zpobs.views.live.steering import Steering
+from zpobs.views.source import Recording, SnapshotSource
 
 # What of the budget taking scenes may cost; drawing them is to fit into it as well.
 SCENES_SHARE = 0.75
 DEFAULT_BUDGET = 0.02
 ATTACHING = "attaching probes"
+SEEKING = "seeking"
+# How often scenes of a capture that goes as fast as can be are shown.
+LEAPS_SHOWN_S = 0.1
 _POOL_ITSELF = -1
 
 
@@ -38,7 +42,8 @@ class FeedOptions:
     ``at_once``: there is a scan, so a scene can be had before the probes are
     attached, and attaching them is the feed's task. ``log`` gets every frame,
     with all zspages if ``zspages``. ``pool`` is the only one that is wanted.
-    ``budget`` is the share of a core that the view may cost.
+    ``budget`` is the share of a core that the view may cost. ``recording`` is the
+    source if that is a capture.
     """
 
     duration_s: float | None = None
@@ -47,13 +52,16 @@ class FeedOptions:
     at_once: bool = False
     log: Callable[[Snapshot], None] | None = None
     budget: float = DEFAULT_BUDGET
+    recording: Recording | None = None
 
 
 class Feed:
     """Takes scenes from a session until the duration is over or until it is stopped.
 
     ``deliver`` and ``ended`` are called in the thread. Pausing stops nothing but
-    the delivery: history and log go on, and what a key asks for is answered.
+    the delivery: history and log go on, and what a key asks for is answered. Of a
+    capture it stops the clock: nothing comes then but what a key asks for, and so it is
+    when the capture is over.
     """
 
     def __init__(
@@ -72,6 +80,9 @@ class Feed:
         # Written by the reader's thread, read by ours.
         self._asked = ask
         self._stopping = False
+        recording = options.recording
+        self._steering = None if recording is None else Steering(recording, options.pool)
+        self._delivered_s = 0.0
         self._last_wanted = True
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
@@ -145,16 +156,28 @@ class Feed:
         if not self._stopping:
             # Paused or not: what is shown says that probes are being attached.
             self._show(must=True)
-        while not self._stopping:
-            due_s = min(self._taken_s + self._pace_s, end_s)
+        while not self._stopping and not self._leapt_to_end:
+            still = self._steering is not None and self._steering.still
+            due_s = end_s if still else min(self._taken_s + self._pace_s, end_s)
             if self._source.wait(due_s, (self._wake,)):
                 self._answer()
                 continue
             self._show()
-            if due_s >= end_s:
+            if due_s >= end_s and not self._leaping:
                 return
+        if self._leapt_to_end:
+            return
         if self._last_wanted:
             self._last = self._scene(self._taken(zspages=False))
+
+    @property
+    def _leaping(self) -> bool:
+        """Whether seconds of the capture count, not the reader's."""
+        return self._steering is not None and self._steering.leaping
+
+    @property
+    def _leapt_to_end(self) -> bool:
+        return self._options.duration_s is not None and self._leaping and self._source.ended
 
     @property
     def _share(self) -> float:
@@ -164,6 +187,8 @@ class Feed:
 
     @property
     def _pace_s(self) -> float:
+        if self._leaping:
+            return self._ask.interval_s
         return max(self._ask.interval_s, self._cost_s / self._share)
 
     def _answer(self) -> None:
@@ -174,8 +199,29 @@ class Feed:
         other = (before.pool, before.class_index) != (now.pool, now.class_index)
         deeper = now.pool is not None and (other or now.descriptors > before.descriptors)
         deeper |= now.compaction > before.compaction or now.pageblocks > before.pageblocks
-        if not self._stopping and (deeper or before.paused > now.paused):
+        resumed, paused = before.paused > now.paused, before.paused < now.paused
+        if self._steering is not None:
+            self._steering.obey(now)
+            if not self._stopping and self._moved(self._steering):
+                return
+            # Its clock stands elsewhere than when it was looked at last.
+            resumed |= paused
+        if not self._stopping and (deeper or resumed):
             self._show(in_turn=False)
+
+    def _moved(self, steering: Steering) -> bool:
+        """Go in the capture where keys asked to go, if anywhere, and show what is there."""
+        if self._last is not None and steering.far(self._ask):
+            self._deliver(replace(self._last, doing=SEEKING))
+        arrival = steering.move(self._ask)
+        if arrival is None:
+            return False
+        if arrival.before is not None:
+            self._base = arrival.before
+        if arrival.anew:
+            self._activity = {}
+        self._show(in_turn=arrival.before is not None, must=True)
+        return True
 
     def _show(self, *, in_turn: bool = True, must: bool = False, doing: str = "") -> None:
         """Take a scene and deliver it, unless it is paused and nothing but its turn calls for it.
@@ -195,8 +241,9 @@ class Feed:
         # The first one warms up what is needed for all: it tells nothing of the next.
         if self._last is not None:
             self._cost_s = (self._cost_s + cost_s) / 2 if self._cost_s else cost_s
-        paused = self._asked.paused
-        wanted = must or not in_turn or not paused
+        # A capture whose clock stands is looked at only where that was asked for.
+        paused = self._asked.paused and self._steering is None
+        wanted = must or not in_turn or self._wanted(paused=paused)
         look, problem = self._looked() if wanted else (None, "")
         blocks_problem = self._find_blocks() if wanted else ""
         anew = wanted and paused and self._last is not None
@@ -204,7 +251,17 @@ class Feed:
         scene = replace(scene, blocks=self._blocks, blocks_problem=blocks_problem)
         self._last = scene
         if wanted:
+            self._delivered_s = self._taken_s
             self._deliver(scene)
+
+    def _wanted(self, *, paused: bool) -> bool:
+        """Tell whether a scene in its turn is to be shown.
+
+        As fast as can be they come faster than anybody could see, or draw, but the last one.
+        """
+        if self._leaping and not self._source.ended:
+            return self._taken_s - self._delivered_s >= LEAPS_SHOWN_S
+        return not paused
 
     def _scene(
         self,
@@ -225,6 +282,7 @@ class Feed:
             doing=doing,
             wanted=self._options.pool,
             anew=anew,
+            replay=None if self._steering is None else self._steering.where(),
         )
 
     def _zspages_asked(self) -> bool | ZspagesOf:

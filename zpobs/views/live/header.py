@@ -21,6 +21,7 @@ from zpobs.views.figures import (
 from zpobs.views.lines import Line, Part, Span, cut, joined, plain, width, wrapped
 from zpobs.views.live.classes import shown_pool, watched_pool
 from zpobs.views.live.listing import listing
+from zpobs.views.live.replay import clock_parts
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.view import DEPTHS, OF_A_POOL, OVERLAYS, Screen, ViewState
 from zpobs.views.split import split_lines
@@ -64,7 +65,7 @@ def _title(scene: Scene, state: ViewState, columns: int) -> Line:
         pace = [(1, ((slow, "warn"),)), (6, (("to spare the CPU", "dim"),))]
     parts: list[Part] = [
         (0, (("zpobs", "title"),)),
-        (0, (("PAUSED", "warn"),) if state.paused else ()),
+        *clock_parts(scene, state),
         (0, ((f"{scene.doing} ...", "warn"),) if scene.doing else ()),
         (3, ((kernel.release, ""),)),
         (4, ((f"{kernel.descriptor}, chain {kernel.chain_size or '?'}", ""),)),

@@ -56,7 +56,7 @@ def help_lines(scene: Scene, columns: int) -> list[Line]:
     for reason in reasons:
         lines += wrapped(reason.split(), columns, indent="  ")
     lines += [(), (("KEYS", "title"),)]
-    for each in KEYS:
+    for each in (each for each in KEYS if scene.replay or not each.replay):
         place = "" if each.screens == tuple(Screen) else f" ({where(each)})"
         lines += _entry(shown_keys(each), each.words + place, columns, "key")
     lines += [(), (("FILTERS", "title"),)]

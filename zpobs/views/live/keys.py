@@ -41,6 +41,13 @@ class Action(StrEnum):
     HELP = "help"
     SUSPEND = "suspend"
     QUIT = "quit"
+    STEP = "step"
+    STEP_BACK = "step_back"
+    JUMP = "jump"
+    JUMP_BACK = "jump_back"
+    HASTEN = "hasten"
+    RETARD = "retard"
+    GO_TO = "go_to"
     KEEP_FILTER = "keep_filter"
     CLEAR_FILTER = "clear_filter"
     ERASE = "erase"
@@ -53,7 +60,8 @@ class Key:
 
     ``footer`` is its word on the last line of the screen, "" if it is not
     there; ``rank`` says how early it leaves a narrow one. ``screens`` is
-    where it does anything; those of none are there while a filter is typed.
+    where it does anything; those of none are there while a filter or a time is
+    typed. ``replay``: it is there in a replay only.
     """
 
     action: Action
@@ -62,6 +70,7 @@ class Key:
     footer: str = ""
     rank: int = 0
     screens: tuple[Screen, ...] = tuple(Screen)
+    replay: bool = False
 
 
 _OPENED = (Screen.POOLS, Screen.CLASSES, Screen.ZSPAGES)
@@ -94,6 +103,20 @@ KEYS: tuple[Key, ...] = (
         _FILTERED,
     ),
     Key(Action.PAUSE, ("space",), "pause, and go on", "pause", 3),
+    Key(Action.STEP, ("full_stop",), "pause, and go one interval on", "step", 3, replay=True),
+    Key(Action.STEP_BACK, ("comma",), "pause, and go one interval back", replay=True),
+    Key(Action.JUMP_BACK, ("left_square_bracket",), "go 10 s back", "10 s back", 8, replay=True),
+    Key(Action.JUMP, ("right_square_bracket",), "go 10 s on", replay=True),
+    Key(Action.RETARD, ("left_curly_bracket",), "half the speed", replay=True),
+    Key(Action.HASTEN, ("right_curly_bracket",), "double the speed", "faster", 8, replay=True),
+    Key(
+        Action.GO_TO,
+        ("t",),
+        "go to a time: seconds from the beginning, -10 before the end, a time of day",
+        "go to",
+        3,
+        replay=True,
+    ),
     Key(Action.SLOWER, ("plus", "equals_sign"), "longer interval between frames"),
     Key(Action.FASTER, ("minus",), "shorter interval between frames"),
     Key(Action.EVENTS, ("e",), "events, and back", "events", 6),
@@ -123,8 +146,8 @@ KEYS: tuple[Key, ...] = (
     Key(Action.HELP, ("question_mark", "h", "f1"), "this help, and back", "help", 0),
     Key(Action.SUSPEND, ("ctrl+z",), "stop, where a shell can continue it: fg"),
     Key(Action.QUIT, ("q", "ctrl+c"), "quit", "quit", 0),
-    Key(Action.KEEP_FILTER, ("enter",), "keep the filter", screens=()),
-    Key(Action.CLEAR_FILTER, ("escape",), "clear the filter", screens=()),
+    Key(Action.KEEP_FILTER, ("enter",), "keep the filter; go to the time", screens=()),
+    Key(Action.CLEAR_FILTER, ("escape",), "clear the filter; go nowhere", screens=()),
     Key(Action.ERASE, ("backspace", "ctrl+h"), "erase the last character", screens=()),
     Key(Action.ERASE_ALL, ("ctrl+u",), "erase all characters", screens=()),
 )
@@ -138,6 +161,12 @@ _CHARACTERS = {
     "plus": "+",
     "minus": "-",
     "equals_sign": "=",
+    "full_stop": ".",
+    "comma": ",",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
 }
 _SHOWN = _CHARACTERS | {
     "pageup": "PgUp",
@@ -165,7 +194,7 @@ def action_of(key: str, screen: Screen | None = None) -> Action | None:
 
 
 def typing_action_of(key: str) -> Action | None:
-    """Return what a key does while a filter is typed, None if it is only a character, if any.
+    """Return what a key does while a line is typed, None if it is only a character, if any.
 
     What stops and ends the view by a control key does so there as well.
     """
@@ -192,8 +221,9 @@ def shown_keys(entry: Key) -> str:
 def where(entry: Key) -> str:
     """Return the screens on which an action is."""
     if not entry.screens:
-        return "while a filter is typed"
-    return "all" if entry.screens == tuple(Screen) else ", ".join(entry.screens)
+        return "while a filter or a time is typed"
+    screens = "all" if entry.screens == tuple(Screen) else ", ".join(entry.screens)
+    return f"{screens}, in a replay" if entry.replay else screens
 
 
 def manual() -> list[str]:

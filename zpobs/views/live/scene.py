@@ -10,8 +10,23 @@ from zpobs.descriptors import Look
 from zpobs.pageblocks import Pageblocks
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Snapshot
+from zpobs.spans import Span
 
 HISTORY_FRAMES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where to go in a capture: to a moment, monotonic ns, or by ``ns`` if ``by``.
+
+    Moves are numbered from 1, so that none is done twice. ``step``: one interval on, which
+    what was shown before leads to.
+    """
+
+    number: int
+    ns: int
+    by: bool = True
+    step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +36,8 @@ class Ask:
     ``pool`` and ``class_index``: list the zspages of that class.
     ``descriptors``: read the descriptors of that class as well. ``compaction``: play one
     through for each pool. ``pageblocks``: find the blocks in which pages lie.
+    ``speed`` is that of a capture, None as fast as can be, and ``moves`` what no
+    earlier scene told to be done. Paused, the time of a capture stands still.
     """
 
     interval_s: float
@@ -30,10 +47,25 @@ class Ask:
     descriptors: bool = False
     compaction: bool = False
     pageblocks: bool = False
+    speed: float | None = 1.0
+    moves: tuple[Move, ...] = ()
 
 
 # Operations per second (allocations and frees together), oldest first, None if unknown.
 Activity = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Where in a capture a scene is: its moment, monotonic ns, and whether nothing comes after it.
+
+    ``moved`` is the number of the last move that was done before.
+    """
+
+    span: Span
+    position_ns: int
+    ended: bool = False
+    moved: int = 0
 
 
 class Memo:
@@ -72,6 +104,7 @@ class Scene:
     pool that was asked for on the command line. ``anew``: it was taken while
     paused, because something was opened that no earlier scene held. ``memo`` is
     what was made of it so far; another scene, even an equal one, begins anew.
+    ``replay`` is None in a live session.
     """
 
     snapshot: Snapshot
@@ -85,4 +118,5 @@ class Scene:
     doing: str = ""
     wanted: str | None = None
     anew: bool = False
+    replay: Replayed | None = None
     memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)

@@ -9,10 +9,13 @@ from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import KEYS, shown
 from zpobs.views.live.layout import SMALLEST, layout, scrolled, too_small
 from zpobs.views.live.listing import Listing, listing
+from zpobs.views.live.replay import clock_parts
 from zpobs.views.live.scene import Scene
 from zpobs.views.live.table import chosen_columns, row_line, title_line
 from zpobs.views.live.view import Screen, Size, ViewState
 
+# A time that is typed stands between "to ", a cursor, and two blanks.
+_AROUND_TYPED = 6
 _NOUNS = {
     Screen.POOLS: "pool",
     Screen.CLASSES: "size class",
@@ -46,7 +49,7 @@ def _screen(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     rows = listing(scene, state)
     body = _table(rows, state, size.columns, parts.rows)
     body += [()] * (parts.rows + 1 - len(body))
-    footer = _footer(rows, state, size.columns)
+    footer = _footer(rows, state, size.columns, replay=scene.replay is not None)
     return [*parts.header, *parts.above, *body, *parts.below, footer]
 
 
@@ -82,7 +85,13 @@ def _nothing(rows: Listing, state: ViewState) -> str:
     return f'no {_NOUNS[state.screen]} fits the filter "{text}": / changes it, Esc there clears it'
 
 
-def _footer(rows: Listing, state: ViewState, columns: int) -> Line:
+def _footer(rows: Listing, state: ViewState, columns: int, *, replay: bool) -> Line:
+    if state.going is not None:
+        typed: Part = (0, (("to ", "key"), (f"{state.going}_", "input")))
+        room = columns - len(state.going) - _AROUND_TYPED
+        said = next((each for each in _said(state) if len(each) <= room), _said(state)[-1])
+        help_: Part = (1, (("Enter goes there, Esc nowhere", "dim"),))
+        return filled(joined([typed, (0, ((said, "warn"),)), help_], columns), columns)
     if state.typing is not None:
         parts: list[Part] = [
             (0, (("/", "key"), (f"{state.typing}_", "input"))),
@@ -91,15 +100,20 @@ def _footer(rows: Listing, state: ViewState, columns: int) -> Line:
         ]
         return filled(joined(parts, columns), columns)
     if state.message or rows.problem:
-        said = (state.message, *state.shorter) if state.message else (rows.problem,)
-        text = next((each for each in said if len(each) <= columns), said[-1])
+        told = _said(state) if state.message else (rows.problem,)
+        text = next((each for each in told if len(each) <= columns), told[-1])
         return filled(cut(((text, "warn"),), columns), columns)
     entries: list[Part] = [
         (each.rank, ((shown(each.keys[0]), "key"), (f" {each.footer}", "dim")))
         for each in KEYS
-        if each.footer and state.screen in each.screens
+        if each.footer and state.screen in each.screens and (replay or not each.replay)
     ]
     return filled(joined(entries, columns), columns)
+
+
+def _said(state: ViewState) -> tuple[str, ...]:
+    """Return the message, and ways to say it where there is less room."""
+    return (state.message, *state.shorter)
 
 
 def _help(scene: Scene, state: ViewState, size: Size) -> list[Line]:
@@ -109,7 +123,7 @@ def _help(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     more = len(lines) - top - page
     below = f"{more} more lines below: j, PgDn" if more > 0 else "end of the help"
     title: list[Part] = [(0, (("zpobs help", "title"),)), (1, (("Esc goes back", "dim"),))]
-    title += [(0, (("PAUSED", "warn"),))] if state.paused else []
+    title += clock_parts(scene, state)
     shown_lines = lines[top : top + page]
     blank: list[Line] = [()] * (page - len(shown_lines))
     return [
@@ -130,7 +144,7 @@ def _too_small(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     health = scene.snapshot.health
     needs = f"{SMALLEST.columns}x{SMALLEST.rows}"
     sentences = [
-        ("PAUSED" if state.paused else "", "warn"),
+        *(("".join(text for text, _ in spans), "warn") for _, spans in clock_parts(scene, state)),
         (state.message, "warn"),
         (f"terminal too small: {size.columns}x{size.rows}, needs {needs}", "warn"),
         (f"health {health.status}", ""),

@@ -11,6 +11,8 @@ from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import Action, action_of, typing_action_of
 from zpobs.views.live.layout import body_rows, scrolled
 from zpobs.views.live.listing import listing
+from zpobs.views.live.replay import CHANGES as CLOCK_CHANGES
+from zpobs.views.live.replay import went
 from zpobs.views.live.scene import Ask, Scene
 from zpobs.views.live.view import (
     DEPTHS,
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 INTERVALS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-_FILTER_MAX = 60
+_TYPED_MAX = 60
 
 
 def started(
@@ -47,12 +49,14 @@ def started(
     sort: str | None = None,
     pool: str | None = None,
     ascii_only: bool = False,
+    speed: float | None = 1.0,
 ) -> ViewState:
     """Return the state to begin with: the pools, or the classes of ``pool`` once there is one.
 
-    ``sort`` is the order of size classes, a column of their table.
+    ``sort`` is the order of size classes, a column of their table; ``speed`` that of a
+    capture, None as fast as can be.
     """
-    state = ViewState(interval_s=interval_s, ascii=ascii_only, start_pool=pool)
+    state = ViewState(interval_s=interval_s, ascii=ascii_only, start_pool=pool, speed=speed)
     return state.at(Screen.CLASSES, Place(sort=sort)) if sort else state
 
 
@@ -67,6 +71,8 @@ def ask_of(state: ViewState) -> Ask:
         descriptors=state.screen == Screen.DESCRIPTORS,
         compaction=state.screen == Screen.COMPACTION,
         pageblocks=state.screen == Screen.PAGEBLOCKS,
+        speed=state.speed,
+        moves=state.moves,
     )
 
 
@@ -81,6 +87,9 @@ def followed(state: ViewState, scene: Scene) -> ViewState:
     if scene.anew and state.paused:
         when = clock(scene.snapshot.time_ns, "%H:%M:%S")
         state = state.telling(f"read anew: PAUSED at {when} UTC now")
+    if state.moves and scene.replay is not None:
+        done = scene.replay.moved
+        state = replace(state, moves=tuple(each for each in state.moves if each.number > done))
     state = _opened_at_start(state, scene)
     gone = _gone(state, scene)
     if gone is not None:
@@ -144,9 +153,9 @@ def pressed(
     """Return the state after a key, and what else is to be done.
 
     ``key`` is named as Textual names it; ``text`` is the character that it
-    types, if any, which only matters while a filter is typed.
+    types, if any, which only matters while a filter or a time is typed.
     """
-    typing = state.typing is not None
+    typing = state.typing is not None or state.going is not None
     action = typing_action_of(key) if typing else action_of(key, state.screen)
     if action in _ENDS:
         return state, _EFFECTS[action]
@@ -223,7 +232,12 @@ def _in_help(state: ViewState, key: str, scene: Scene, size: Size) -> ViewState:
 def _typed(
     state: ViewState, key: str, action: Action | None, text: str | None, scene: Scene
 ) -> ViewState:
-    """Return the state after a key while a filter is typed."""
+    """Return the state after a key while a filter or a time is typed."""
+    if state.going is not None:
+        if action == Action.KEEP_FILTER:
+            return went(state, scene)
+        line = _edited(state.going, key, action, text)
+        return replace(state, going=None if action == Action.CLEAR_FILTER else line)
     typing = state.typing or ""
     if action == Action.KEEP_FILTER:
         kept = replace(state.place, filter=typing.strip(), top=0)
@@ -231,16 +245,21 @@ def _typed(
     if action == Action.CLEAR_FILTER:
         cleared = replace(state.place, filter="")
         return _anchored(replace(state.at(state.screen, cleared), typing=None), scene)
+    return replace(state, typing=_edited(typing, key, action, text))
+
+
+def _edited(line: str, key: str, action: Action | None, text: str | None) -> str:
+    """Return a line after a key."""
     if action == Action.ERASE:
-        return replace(state, typing=typing[:-1])
+        return line[:-1]
     if action == Action.ERASE_ALL:
-        return replace(state, typing="")
+        return ""
     character = text if text is not None else key if len(key) == 1 else ""
     if key == "space" and text is None:
         character = " "
-    if len(character) == 1 and " " <= character <= "~" and len(typing) < _FILTER_MAX:
-        return replace(state, typing=typing + character)
-    return state
+    if len(character) == 1 and " " <= character <= "~" and len(line) < _TYPED_MAX:
+        return line + character
+    return line
 
 
 # ---- what keys change ----------------------------------------------------------
@@ -345,10 +364,6 @@ def _filter(state: ViewState, _: Scene) -> ViewState:
     return replace(state, typing=state.place.filter)
 
 
-def _paused(state: ViewState, _: Scene) -> ViewState:
-    return replace(state, paused=not state.paused)
-
-
 def _slower(state: ViewState, _: Scene) -> ViewState:
     longer = (each for each in INTERVALS_S if each > state.interval_s)
     return replace(state, interval_s=next(longer, state.interval_s))
@@ -380,13 +395,13 @@ def _help(state: ViewState, _: Scene) -> ViewState:
 
 
 _CHANGES: dict[Action | None, Callable[[ViewState, Scene], ViewState]] = {
+    **CLOCK_CHANGES,
     Action.OPEN: _open,
     Action.BACK: _back,
     Action.SORT_NEXT: _sorted(1),
     Action.SORT_PREVIOUS: _sorted(-1),
     Action.REVERSE: _reversed,
     Action.FILTER: _filter,
-    Action.PAUSE: _paused,
     Action.SLOWER: _slower,
     Action.FASTER: _faster,
     Action.EVENTS: _laid_over(Screen.EVENTS),

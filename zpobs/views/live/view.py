@@ -8,6 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from zpobs.views.live.scene import Move
+
 
 class Screen(StrEnum):
     """The screens; each of the first four lies in what the one before it lists.
@@ -81,6 +83,10 @@ class ViewState:
     about ``over_pool``. ``typing`` is a filter while it is being typed. ``start_pool``
     names a pool to open as soon as there is one of that name. ``shorter`` are ways to
     say ``message`` where there is less room.
+
+    Of a capture that is replayed: its ``speed``, None as fast as can be; ``going``, a time
+    to go to while it is being typed; ``moves`` that no scene told to be done yet, the last
+    of which, ever, had the number ``moved``.
     """
 
     interval_s: float
@@ -100,11 +106,21 @@ class ViewState:
     shorter: tuple[str, ...] = ()
     ascii: bool = False
     start_pool: str | None = None
+    speed: float | None = 1.0
+    going: str | None = None
+    moves: tuple[Move, ...] = ()
+    moved: int = 0
 
     @property
     def place(self) -> Place:
         """Where the reader is on the present screen."""
         return self.places.get(self.screen, Place())
+
+    def moving(self, ns: int, *, by: bool = True, step: bool = False) -> ViewState:
+        """Return the state with one more move in the capture."""
+        number = self.moved + 1
+        move = Move(number, ns, by=by, step=step)
+        return replace(self, moves=(*self.moves, move), moved=number)
 
     def telling(self, message: str, *shorter: str) -> ViewState:
         """Return the state with another message, "" for none."""
