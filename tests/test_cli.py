@@ -76,6 +76,9 @@ OPTIONS = [
     "--ring-size",
     "--scan",
     "--rescan",
+    "--replay",
+    "--speed",
+    "--at",
     "--help",
 ]
 

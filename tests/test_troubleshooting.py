@@ -25,6 +25,8 @@ ELSEWHERE = {
     "a pool cannot be walked",
     # Told below the pageblocks, which are shown all the same: docs/scan.md.
     "migratetypes of pageblocks cannot be read",
+    # Told on screens of a replay, of what is in no capture: docs/top.md.
+    "... cannot be shown",
     "zsmalloc's structures are not as zpobs knows them",
     "BPF objects are compiled by clang",
     "clang cannot compile bpf/...",

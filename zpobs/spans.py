@@ -1,10 +1,13 @@
-"""The time that a capture spans, and the moments of it that people's words tell."""
+"""The time that a capture spans, and the moments of it that people's words tell.
+
+Times of day are UTC, as all those that zpobs shows.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 # Seconds since 1970 have fewer digits, in nanoseconds they have more.
@@ -43,8 +46,8 @@ class Span:
         # Rounded down: what is told to be in it is.
         length_s = self.length_ns // _TENTH_NS / 10
         why = "no time" if self._moment(text.strip()) is None else f"a capture of {length_s:.1f} s"
-        begin, end = (f"{self._local(each):%H:%M:%S}" for each in (self.first_ns, self.last_ns))
-        return why, f"a number from 0 to {length_s:.1f}, or a time from {begin} to {end}"
+        begin, end = (f"{self._wall(each):%H:%M:%S}" for each in (self.first_ns, self.last_ns))
+        return why, f"a number from 0 to {length_s:.1f}, or a time from {begin} to {end} UTC"
 
     def _moment(self, text: str) -> int | None:
         if _NUMBER.fullmatch(text):
@@ -53,9 +56,8 @@ class Span:
             from_ns = self.last_ns if text.startswith("-") else self.first_ns
             return from_ns + round(float(text) * _SECOND_NS)
         clock = _CLOCK.fullmatch(text)
-        zone = UTC if clock is not None and clock[4] else None
         try:
-            wall = self._of_day(clock, zone) if clock is not None else datetime.fromisoformat(text)
+            wall = self._of_day(clock) if clock is not None else datetime.fromisoformat(text)
             moment_ns = self._mono(wall)
             if clock is not None and moment_ns < self.first_ns:
                 if moment_ns > self.first_ns - _SECOND_NS:
@@ -67,19 +69,19 @@ class Span:
             return None
         return moment_ns
 
-    def _of_day(self, clock: re.Match[str], zone: tzinfo | None) -> datetime:
+    def _of_day(self, clock: re.Match[str]) -> datetime:
         """Return the day on which it begins with a time of day; raise ValueError if that is none.
 
         A second may have a fraction.
         """
         seconds = float(clock[3] or 0)
-        day = self._local(self.first_ns).astimezone(zone)
-        return day.replace(
+        return self._wall(self.first_ns).replace(
             hour=int(clock[1]), minute=int(clock[2]), second=int(seconds), microsecond=0
         ) + timedelta(seconds=seconds % 1)
 
     def _mono(self, wall: datetime) -> int:
-        return round(wall.astimezone().timestamp() * _SECOND_NS) - self.offset_ns
+        zoned = wall if wall.tzinfo is not None else wall.replace(tzinfo=UTC)
+        return round(zoned.timestamp() * _SECOND_NS) - self.offset_ns
 
-    def _local(self, mono_ns: int) -> datetime:
-        return datetime.fromtimestamp((mono_ns + self.offset_ns) / _SECOND_NS).astimezone()
+    def _wall(self, mono_ns: int) -> datetime:
+        return datetime.fromtimestamp((mono_ns + self.offset_ns) / _SECOND_NS, UTC)

@@ -31,6 +31,8 @@ class Source:
         self.health = make_health()
         self.footing: Footing | None = None
 
+    ended = False
+
     def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
         progress("attaching")
         self.asked.append("attach")

@@ -30,6 +30,12 @@ class ScriptedSource:
     waits: list[float] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     attached: int = 0
+    # Behind which wait nothing more comes.
+    ends_in_wait: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        return len(self.waits) == self.ends_in_wait
 
     def monotonic(self) -> float:
         return self.now_s
@@ -112,6 +118,20 @@ def test_a_slow_reader_costs_frames_not_time(
     run_top(source, TopOptions(interval_s=1, duration_s=10, as_json=True), stop)
     assert source.waits == [1001, 1004, 1007, 1010]
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_source_that_ends_gives_a_last_frame(
+    source: ScriptedSource, stop: StopSignal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What ends by itself ends the frames, whatever the duration; the last one is of its end."""
+    source.ends_in_wait = 3
+    run_top(source, TopOptions(interval_s=2, duration_s=60), stop)
+    assert source.waits == [1002, 1004, 1006]
+    assert len(text_frames(capsys.readouterr().out)) == 3
+    source.waits, source.ends_in_wait = [], 0
+    run_top(source, TopOptions(interval_s=2, at_once=True), stop)
+    assert source.waits == []
+    assert len(text_frames(capsys.readouterr().out)) == 1
 
 
 def test_json_is_one_object_a_line(

@@ -34,7 +34,7 @@ AtOption = Annotated[
     typer.Option(
         metavar="TIME",
         help="With --replay: begin there; seconds from its beginning, -10 before its end, a time "
-        "of day, or a time_ns of --json.",
+        "of day in UTC, or a time_ns of --json.",
     ),
 ]
 

@@ -40,8 +40,9 @@ from zpobs.snapshot import (
     Snapshot,
     ZspageTable,
 )
+from zpobs.spans import Span
 from zpobs.views.lines import Line, plain
-from zpobs.views.live.scene import Activity, Scene
+from zpobs.views.live.scene import Activity, Replayed, Scene
 from zpobs.views.live.state import Size, ViewState, followed, pressed, started
 
 KERNEL_56 = replace(KERNEL, zspage_bytes=56)
@@ -302,12 +303,33 @@ def quiet() -> Scene:
     return scene_of(make_snapshot(make_pool()))
 
 
+def replayed(at_s: float = 12.5, **changed: object) -> Scene:
+    """A capture of 100 s in a session's place, of which the pools at work are one moment."""
+    scene = busy()
+    now_ns = scene.snapshot.mono_ns
+    first_ns = now_ns - round(at_s * 1e9)
+    span = Span(first_ns, first_ns + 100_000_000_000, scene.snapshot.time_ns - now_ns)
+    at = Replayed(span, now_ns)
+    return replace(scene, replay=replace(at, **changed))  # type: ignore[arg-type]
+
+
+def replay_ended() -> Scene:
+    """The same where it is over."""
+    return replayed(100.0, ended=True)
+
+
+def compacted_in_a_replay() -> Scene:
+    """A capture has no forecasts."""
+    scene = changed_pool(compacted(), compaction=None)
+    return replace(scene, replay=replayed().replay)
+
+
 SCENES: dict[str, Callable[[], Scene]] = {
     each.__name__: each
     for each in (
         busy, measured, unmeasured, scans_alone, bounded, described, described_huge, unread,
         unreadable, no_pools, no_such_pool, empty_pool, quiet, compacted, compacted_before_612,
-        mapped, mapped_untyped,
+        mapped, mapped_untyped, replayed, replay_ended, compacted_in_a_replay,
     )
 }  # fmt: skip
 

@@ -38,6 +38,7 @@ class SlowSource:
     asked: list[bool | ZspagesOf] = field(default_factory=list)
     frames: int = 0
     fail: Exception | None = None
+    ended: bool = False
 
     def attach(self, progress: Callable[[str], None] = lambda _: None) -> None:
         progress("attaching")

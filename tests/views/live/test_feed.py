@@ -51,6 +51,7 @@ class ScriptedSource:
     pool_gone: bool = True
     attached: int = 0
     pools: set[str | None] = field(default_factory=set)
+    ended: bool = False
 
     def monotonic(self) -> float:
         return self.now_s

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
-from tests.views.live.support import USUAL, busy, texts, typed
+from tests.views.live.support import USUAL, busy, replayed, texts, typed
 from zpobs.views.live.help import help_lines
 from zpobs.views.live.keys import KEYS, manual, shown, shown_keys
 from zpobs.views.live.screens import render
@@ -20,10 +21,12 @@ def test_the_manual_has_the_table_of_keys() -> None:
 
 
 def test_the_help_has_every_key() -> None:
-    """Keys and words of each action."""
-    lines = texts(help_lines(busy(), 200))
-    for each in KEYS:
-        assert any(shown_keys(each) in line and each.words in line for line in lines)
+    """Keys and words of each action; those that turn a capture's clock in a replay alone."""
+    for scene in (busy(), replayed()):
+        lines = texts(help_lines(scene, 200))
+        for each in KEYS:
+            told = any(shown_keys(each) in line and each.words in line for line in lines)
+            assert told == (scene.replay is not None or not each.replay)
 
 
 def test_keys_are_shown_as_readers_know_them() -> None:
@@ -36,13 +39,13 @@ def test_keys_are_shown_as_readers_know_them() -> None:
 
 def test_the_footer_names_the_screen_s_own_keys() -> None:
     """On a wide terminal all of those that have a word there, and none of other screens'."""
-    scene = busy()
-    for keys in ((), ("enter",), ("e",)):
+    for scene, keys in itertools.product((busy(), replayed()), ((), ("enter",), ("e",))):
         state = typed(scene, keys)
-        footer = texts(render(scene, state, Size(200, 24)))[-1]
+        footer = texts(render(scene, state, Size(220, 24)))[-1]
         for each in (each for each in KEYS if each.screens):
             told = f"{shown(each.keys[0])} {each.footer}" in footer
-            assert told == bool(each.footer and state.screen in each.screens)
+            there = state.screen in each.screens and (scene.replay is not None or not each.replay)
+            assert told == bool(each.footer and there)
 
 
 def test_a_message_stands_in_the_footer_until_the_next_key() -> None:

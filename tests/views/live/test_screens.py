@@ -29,6 +29,7 @@ from tests.views.live.support import (
     without,
 )
 from zpobs.views.lines import plain, width
+from zpobs.views.live.feed import SEEKING
 from zpobs.views.live.keys import KEYS
 from zpobs.views.live.listing import listing
 from zpobs.views.live.scene import Scene
@@ -87,6 +88,16 @@ GOLDEN: dict[str, tuple[str, tuple[str, ...], Size]] = {
     "classes-40x10": ("busy", IN_CLASSES, Size(40, 10)),
     "too-small": ("busy", IN_CLASSES, Size(38, 8)),
     "paused": ("busy", (*IN_CLASSES, "space"), USUAL),
+    "replay": ("replayed", IN_CLASSES, USUAL),
+    "replay-paused": ("replayed", (*IN_CLASSES, "space", "}"), USUAL),
+    "replay-at-its-end": ("replay_ended", ("space",), USUAL),
+    "replay-time-typed": ("replayed", ("t", *"03:05:00"), USUAL),
+    "replay-time-not-in-it": ("replayed", ("t", *"3:10", "enter"), SMALL),
+    "replay-time-not-in-it-wide": ("replayed", ("t", *"soon", "enter"), WIDE),
+    "replay-40x10": ("replayed", (*IN_CLASSES, "space"), Size(40, 10)),
+    "replay-too-small": ("replay_ended", IN_CLASSES, Size(38, 8)),
+    "replay-compaction": ("compacted_in_a_replay", ("m",), USUAL),
+    "replay-help": ("replayed", ("space", "question_mark", *["down"] * 12), USUAL),
     "filter-typed": ("busy", (*IN_CLASSES, "slash", *"waste>9k"), USUAL),
     "filter-kept": ("busy", (*IN_CLASSES, "slash", *"waste>9k", "enter"), USUAL),
     "filter-not-understood": ("busy", (*IN_CLASSES, "slash", *"colour=3"), USUAL),
@@ -214,14 +225,27 @@ def test_a_table_keeps_five_rows(name: str, rows: int) -> None:
         assert rows - title - 2 >= 5
 
 
+@pytest.mark.parametrize("name", ["busy", "replayed"])
 @pytest.mark.parametrize("rows", [10, 24, 50])
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_paused_is_always_said(columns: int, rows: int) -> None:
+def test_paused_is_always_said(columns: int, rows: int, name: str) -> None:
     """The word is on every screen of a paused view."""
-    scene = MADE["busy"]
+    scene = MADE[name]
     for keys in ((), ("enter",), ("enter", "enter"), ("e",), ("h",)):
         lines = texts(render(scene, typed(scene, ("space", *keys)), Size(columns, rows)))
         assert "PAUSED" in lines[0]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_replay_always_says_where_it_stands(columns: int) -> None:
+    """And that it is over, on every screen; while it is sought as well."""
+    scene = replace(MADE["replay_ended"], doing=SEEKING)
+    for keys in ((), ("enter",), ("enter", "enter"), ("e",), ("h",)):
+        line = texts(render(scene, typed(scene, keys), Size(columns, 20)))[0]
+        assert "REPLAY 01:40.0" in line
+        assert "END" in line
+        assert ("of 01:40.0, 1x" in line) == (columns >= 60)
+        assert keys == ("h",) or SEEKING in line
 
 
 @pytest.mark.parametrize("size", [Size(20, 6), Size(38, 8), Size(39, 40)])

@@ -104,6 +104,18 @@ DONE: dict[Action, Check] = {
     Action.REVERSE: sorts("", reverse=True),
     Action.FILTER: becomes("typing", ""),
     Action.PAUSE: becomes("paused", True),
+    **{
+        action: becomes("message", "only in a replay: zpobs top --replay FILE")
+        for action in (
+            Action.STEP,
+            Action.STEP_BACK,
+            Action.JUMP,
+            Action.JUMP_BACK,
+            Action.HASTEN,
+            Action.RETARD,
+            Action.GO_TO,
+        )
+    },
     Action.SLOWER: becomes("interval_s", 5),
     Action.FASTER: becomes("interval_s", 1),
     Action.EVENTS: becomes("screen", Screen.EVENTS),

@@ -157,18 +157,21 @@ class Feed:
             # Paused or not: what is shown says that probes are being attached.
             self._show(must=True)
         while not self._stopping and not self._leapt_to_end:
-            still = self._steering is not None and self._steering.still
-            due_s = end_s if still else min(self._taken_s + self._pace_s, end_s)
+            due_s = end_s if self._still else min(self._taken_s + self._pace_s, end_s)
             if self._source.wait(due_s, (self._wake,)):
                 self._answer()
                 continue
             self._show()
             if due_s >= end_s and not self._leaping:
                 return
-        if self._leapt_to_end:
-            return
-        if self._last_wanted:
+        # Where time stands still the last one was shown already.
+        if self._last_wanted and not self._still:
             self._last = self._scene(self._taken(zspages=False))
+
+    @property
+    def _still(self) -> bool:
+        """Whether nothing comes by itself."""
+        return self._steering is not None and self._steering.still
 
     @property
     def _leaping(self) -> bool:

@@ -65,7 +65,7 @@ def _title(scene: Scene, state: ViewState, columns: int) -> Line:
         pace = [(1, ((slow, "warn"),)), (6, (("to spare the CPU", "dim"),))]
     parts: list[Part] = [
         (0, (("zpobs", "title"),)),
-        *clock_parts(scene, state),
+        *clock_parts(scene, state, columns),
         (0, ((f"{scene.doing} ...", "warn"),) if scene.doing else ()),
         (3, ((kernel.release, ""),)),
         (4, ((f"{kernel.descriptor}, chain {kernel.chain_size or '?'}", ""),)),

@@ -146,8 +146,8 @@ KEYS: tuple[Key, ...] = (
     Key(Action.HELP, ("question_mark", "h", "f1"), "this help, and back", "help", 0),
     Key(Action.SUSPEND, ("ctrl+z",), "stop, where a shell can continue it: fg"),
     Key(Action.QUIT, ("q", "ctrl+c"), "quit", "quit", 0),
-    Key(Action.KEEP_FILTER, ("enter",), "keep the filter; go to the time", screens=()),
-    Key(Action.CLEAR_FILTER, ("escape",), "clear the filter; go nowhere", screens=()),
+    Key(Action.KEEP_FILTER, ("enter",), "take what was typed", screens=()),
+    Key(Action.CLEAR_FILTER, ("escape",), "leave it, and no filter", screens=()),
     Key(Action.ERASE, ("backspace", "ctrl+h"), "erase the last character", screens=()),
     Key(Action.ERASE_ALL, ("ctrl+u",), "erase all characters", screens=()),
 )
@@ -221,7 +221,7 @@ def shown_keys(entry: Key) -> str:
 def where(entry: Key) -> str:
     """Return the screens on which an action is."""
     if not entry.screens:
-        return "while a filter or a time is typed"
+        return "while typing"
     screens = "all" if entry.screens == tuple(Screen) else ", ".join(entry.screens)
     return f"{screens}, in a replay" if entry.replay else screens
 

@@ -15,30 +15,22 @@ JUMP_NS = 10_000_000_000
 # From here on, doubled, it is as fast as can be.
 FASTEST = 128.0
 SLOWEST = 1 / 16
+# From here on there is room for more than the place.
+_WIDE = 60
 
 
-def clock_parts(scene: Scene, state: ViewState) -> list[Part]:
+def clock_parts(scene: Scene, state: ViewState, columns: int) -> list[Part]:
     """Return where a capture stands, and whether time stands still; the latter of sessions too."""
     paused: Part = (0, (("PAUSED", "warn"),) if state.paused else ())
     at = scene.replay
     if at is None:
         return [paused]
     stands: Part = (0, (("END", "warn"),)) if at.ended else paused
-    return [(0, ((standing(scene, state), "title"),)), stands]
-
-
-def standing(scene: Scene, state: ViewState) -> str:
-    """Return where a capture stands and how fast it goes, "" of a session."""
-    at = scene.replay
-    if at is None:
-        return ""
-    gone = position(at.position_ns - at.span.first_ns)
-    return f"REPLAY {gone} of {position(at.span.length_ns)}, {speed_text(state.speed)}"
-
-
-def speed_text(speed: float | None) -> str:
-    """Return a speed as --speed takes it."""
-    return "max" if speed is None else f"{speed:g}x"
+    where = f"REPLAY {position(at.position_ns - at.span.first_ns)}"
+    if columns >= _WIDE:
+        speed = "max" if state.speed is None else f"{state.speed:g}x"
+        where += f" of {position(at.span.length_ns)}, {speed}"
+    return [(0, ((where, "title"),)), stands]
 
 
 # ---- keys ----------------------------------------------------------------------

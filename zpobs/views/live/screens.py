@@ -123,7 +123,7 @@ def _help(scene: Scene, state: ViewState, size: Size) -> list[Line]:
     more = len(lines) - top - page
     below = f"{more} more lines below: j, PgDn" if more > 0 else "end of the help"
     title: list[Part] = [(0, (("zpobs help", "title"),)), (1, (("Esc goes back", "dim"),))]
-    title += clock_parts(scene, state)
+    title += clock_parts(scene, state, size.columns)
     shown_lines = lines[top : top + page]
     blank: list[Line] = [()] * (page - len(shown_lines))
     return [
@@ -143,8 +143,9 @@ def _too_small(scene: Scene, state: ViewState, size: Size) -> list[Line]:
         return []
     health = scene.snapshot.health
     needs = f"{SMALLEST.columns}x{SMALLEST.rows}"
+    clock = clock_parts(scene, state, size.columns)
     sentences = [
-        *(("".join(text for text, _ in spans), "warn") for _, spans in clock_parts(scene, state)),
+        *(("".join(text for text, _ in spans), "warn") for _, spans in clock),
         (state.message, "warn"),
         (f"terminal too small: {size.columns}x{size.rows}, needs {needs}", "warn"),
         (f"health {health.status}", ""),
