@@ -39,6 +39,12 @@ _TMUX_KEYS = {
     "plus": "+",
     "minus": "-",
     "equals_sign": "=",
+    "full_stop": ".",
+    "comma": ",",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
     "ctrl+b": "C-b",
     "ctrl+f": "C-f",
     "ctrl+c": "C-c",
@@ -192,6 +198,12 @@ EFFECTS: dict[Action, Effect] = {
     Action.REVERSE: Effect(told("by waste (reversed)"), undo=("r",)),
     Action.FILTER: Effect(lambda _, now: now[-1].startswith("/_"), undo=("Escape",)),
     Action.PAUSE: Effect(lambda _, now: "PAUSED" in now[0], undo=("Space",)),
+    # These are of replays, in test_replay.py.
+    **{
+        each.action: Effect(told("only in a replay"), undo=("Down",))
+        for each in KEYS
+        if each.replay
+    },
     Action.SLOWER: Effect(told("every 60 s"), undo=("-",)),
     Action.FASTER: Effect(told("every 10 s"), undo=("+",)),
     Action.EVENTS: Effect(told("no probes are attached"), undo=("e",)),

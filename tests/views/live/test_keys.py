@@ -41,7 +41,7 @@ def test_the_footer_names_the_screen_s_own_keys() -> None:
     """On a wide terminal all of those that have a word there, and none of other screens'."""
     for scene, keys in itertools.product((busy(), replayed()), ((), ("enter",), ("e",))):
         state = typed(scene, keys)
-        footer = texts(render(scene, state, Size(220, 24)))[-1]
+        footer = texts(render(scene, state, Size(260, 24)))[-1]
         for each in (each for each in KEYS if each.screens):
             told = f"{shown(each.keys[0])} {each.footer}" in footer
             there = state.screen in each.screens and (scene.replay is not None or not each.replay)
