@@ -67,7 +67,7 @@ class Terminal:
 
     def type(self, text: str) -> None:
         """Type characters as they are."""
-        self._tmux("send-keys", "-l", text)
+        self._tmux("send-keys", "-l", "--", text)
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the window's size."""
