@@ -68,7 +68,10 @@ def test_the_clock_is_held_stepped_and_turned(capture: Path) -> None:
         terminal.shows("REPLAY", "POOL ", "zram")
         terminal.until(lambda lines: place(lines) > 0, "time")
         terminal.press("Space")
-        held = terminal.until(lambda lines: "PAUSED" in lines[0], "pause")
+        terminal.until(lambda lines: "PAUSED" in lines[0], "pause")
+        # What was at that very moment is drawn a little later than the word.
+        time.sleep(1)
+        held = terminal.lines()
         time.sleep(2)
         assert terminal.lines() == held
         at = place(held)

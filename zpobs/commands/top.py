@@ -127,7 +127,7 @@ Examples:
   zpobs top --json --interval 5 --pool zram0  one JSON object every 5 s
   zpobs top --duration 60 --log run.jsonl     text for a minute, JSON kept beside it
   zpobs top --replay run.zpcap --speed 10     a capture, ten times as fast
-  zpobs top --replay run.zpcap --once --at 90 its state after 90 s
+  zpobs top --replay run.zpcap --at 90        the same from 90 s on
 """
 # What decides what is seen of a kernel; of a capture that is decided.
 _OF_SESSIONS = (

@@ -145,10 +145,13 @@ class Scripted(ReplaySource):
     acts: dict[int, Callable[[], None]]
     each_s = 2.0
     waits = 0
+    # Of each wait, whether it was to last until a key comes.
+    endless: tuple[bool, ...] = ()
 
     def wait(self, deadline_s: float, watch: object = ()) -> bool:
         del watch
         self.waits += 1
+        self.endless += (deadline_s == float("inf"),)
         act = self.acts.get(self.waits)
         if act is not None:
             act()
@@ -184,14 +187,14 @@ class Watcher:
             ended=lambda: None,
         )
 
-    def run(self, *asked: Ask | None) -> None:
+    def run(self, *asked: Ask | None, last_frame: bool = False) -> None:
         """Ask for one thing in each wait, None for nothing; then end."""
         self.source.acts = {
             number: lambda ask=ask: self.feed.ask(ask)  # type: ignore[misc]
             for number, ask in enumerate(asked, start=1)
             if ask is not None
         }
-        self.source.acts[len(asked) + 1] = lambda: self.feed.stop(last_frame=False)
+        self.source.acts[len(asked) + 1] = lambda: self.feed.stop(last_frame=last_frame)
         self.feed.run()
         self.feed.join()
         self.reader.close()
@@ -222,6 +225,17 @@ def test_scenes_come_as_the_capture_goes(capture: Path) -> None:
         True,
     ]
     assert watcher.source.ended
+    assert watcher.source.endless[3:] == (True,) * 4
+
+
+def test_the_last_frame_is_logged_once(capture: Path) -> None:
+    """Whether it ends where time stands still or not."""
+    watcher = Watcher(capture)
+    watcher.run(None, Ask(2.0, paused=True), last_frame=True)
+    assert len(watcher.logged) == len(watcher.scenes) == 3
+    watcher = Watcher(capture)
+    watcher.run(None, last_frame=True)
+    assert (len(watcher.logged), len(watcher.scenes)) == (3, 2)
 
 
 def test_pausing_stops_the_clock(capture: Path) -> None:
@@ -231,6 +245,7 @@ def test_pausing_stops_the_clock(capture: Path) -> None:
     watcher.run(None, still, Ask(2.0), None)
     assert watcher.at_s() == [0, 2, 2, 2, 4]
     assert not any(scene.anew for scene in watcher.scenes)
+    assert watcher.source.endless == (False, False, True, False, False)
     # What was there before the pause is still what rates count from.
     assert watcher.scenes[-1].rates[1].allocs is not None
 
