@@ -16,9 +16,10 @@ from zpobs.snapshot import Snapshot
 from zpobs.views.live.feed import SEEKING, Feed, FeedOptions
 from zpobs.views.live.keys import KEYS
 from zpobs.views.live.replay import FASTEST, SLOWEST
-from zpobs.views.live.scene import Ask, Move, Scene
+from zpobs.views.live.scene import Ask, Scene
 from zpobs.views.live.screens import render
 from zpobs.views.live.state import ViewState, ask_of, followed, started
+from zpobs.views.live.view import Move
 
 SECOND_NS = 1_000_000_000
 HERE = replayed()

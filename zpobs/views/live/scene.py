@@ -11,22 +11,9 @@ from zpobs.pageblocks import Pageblocks
 from zpobs.rates import PoolRates
 from zpobs.snapshot import Snapshot
 from zpobs.spans import Span
+from zpobs.views.live.view import Move
 
 HISTORY_FRAMES = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Where to go in a capture: to a moment, monotonic ns, or by ``ns`` if ``by``.
-
-    Moves are numbered from 1, so that none is done twice. ``step``: one interval on, which
-    what was shown before leads to.
-    """
-
-    number: int
-    ns: int
-    by: bool = True
-    step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zpobs.snapshot import Snapshot
-from zpobs.views.live.scene import Ask, Move, Replayed
+from zpobs.views.live.scene import Ask, Replayed
+from zpobs.views.live.view import Move
 from zpobs.views.source import Recording, arrived
 
 

@@ -8,8 +8,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from zpobs.views.live.scene import Move
-
 
 class Screen(StrEnum):
     """The screens; each of the first four lies in what the one before it lists.
@@ -72,6 +70,20 @@ class Place:
     cursor: int | None = None
     row: int = 0
     top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where to go in a capture: to a moment, monotonic ns, or by ``ns`` if ``by``.
+
+    Moves are numbered from 1, so that none is done twice. ``step``: one interval on, which
+    what was shown before leads to.
+    """
+
+    number: int
+    ns: int
+    by: bool = True
+    step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
