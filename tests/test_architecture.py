@@ -439,5 +439,4 @@ def test_foreign_packages_are_those_that_are_declared() -> None:
         "rich",
         "zstandard",
         "bcc",
-        "zstandard",
     }
