@@ -68,6 +68,19 @@ struct {
 	__type(value, struct zs_first_object);
 } zs_first_objects SEC(".maps");
 
+/* What was told to be stored last on this CPU, and when: what else is told of it bears its time. */
+struct zs_last_stored {
+	u64 handle;
+	u64 time_ns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct zs_last_stored);
+} zs_last_stored SEC(".maps");
+
 static __always_inline void object_lost(u32 what)
 {
 	u32 at = 0;
@@ -182,11 +195,42 @@ static __always_inline u64 object_place(u32 class_index)
 	       (u64)bpf_get_numa_node_id() << 48;
 }
 
+static __always_inline void object_told(u64 head, u64 time_ns, u64 handle, u64 third, u64 fourth,
+					u64 fifth)
+{
+	struct zs_record *record = record_begin(head, time_ns, handle);
+
+	if (!record)
+		return;
+	record->word[3] = third;
+	record->word[4] = fourth;
+	record->word[5] = fifth;
+	record->word[6] = 0;
+	record_end(record);
+}
+
 static __always_inline void object_stored(u32 flags, u64 zspage, u64 handle, u32 class_index,
 					  u64 object, u32 serial)
 {
-	record_words(record_head(ZS_KIND_OBJECT_STORED, flags, 0, 0, serial), handle, zspage,
-		     object_place(class_index), object);
+	u32 at = 0;
+	struct zs_last_stored *last = bpf_map_lookup_elem(&zs_last_stored, &at);
+	u64 now_ns = bpf_ktime_get_ns();
+
+	if (last) {
+		last->handle = handle;
+		last->time_ns = now_ns;
+	}
+	object_told(record_head(ZS_KIND_OBJECT_STORED, flags, 0, 0, serial), now_ns, handle, zspage,
+		    object_place(class_index), object);
+}
+
+/* When an object was stored, if that was told last on this CPU; else now. */
+static __always_inline u64 stored_ns(u64 handle)
+{
+	u32 at = 0;
+	struct zs_last_stored *last = bpf_map_lookup_elem(&zs_last_stored, &at);
+
+	return last && last->handle == handle ? last->time_ns : bpf_ktime_get_ns();
 }
 
 /* obj_malloc(pool, zspage, handle): as in probes.bpf.c, an allocation, or a move of compaction. */
@@ -268,7 +312,7 @@ static __always_inline void owner_observed(u64 handle, u64 size, u32 took_ns, u6
 {
 	u32 flags = cgroup ? ZS_FLAG_OF_PAGE : 0;
 	struct zs_record *record = record_begin(
-		record_head(ZS_KIND_OBJECT_OWNER, flags, 0, 0, serial), bpf_ktime_get_ns(), handle);
+		record_head(ZS_KIND_OBJECT_OWNER, flags, 0, 0, serial), stored_ns(handle), handle);
 
 	if (!record)
 		return;
@@ -281,7 +325,8 @@ static __always_inline void owner_observed(u64 handle, u64 size, u32 took_ns, u6
 
 static __always_inline void slot_observed(u32 flags, u64 handle, u64 slot, u32 serial)
 {
-	record_words(record_head(ZS_KIND_OBJECT_SLOT, flags, 0, 0, serial), handle, slot, 0, 0);
+	object_told(record_head(ZS_KIND_OBJECT_SLOT, flags, 0, 0, serial), stored_ns(handle),
+		    handle, slot, 0, 0);
 }
 
 /*

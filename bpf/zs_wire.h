@@ -52,7 +52,8 @@
  * OBJECT records have the handle for a subject. Word 4 of OBJECT_STORED is class index:32 | CPU:16
  * | node of the CPU:16, word 5 what the handle leads to, the frame of its head in the highest
  * bits; with ZS_FLAG_MOVED it is no new object. OBJECT_OWNER and then OBJECT_SLOT, where
- * it is known, follow the OBJECT_STORED of an object. Word 3 of OBJECT_OWNER is requested bytes:32
+ * it is known, follow the OBJECT_STORED of an object, and bear its time unless another was stored
+ * on that CPU since. Word 3 of OBJECT_OWNER is requested bytes:32
  * | how many ns zs_malloc() took:32, no more than these hold, 0 if it was not timed. Word 4 of
  * OBJECT_FREED is that of OBJECT_STORED, without the class.
  *

@@ -1,4 +1,7 @@
-"""What the records of captures hold, field by field: every bit of the wire's words has one.
+"""What the records of captures hold, field by field.
+
+Each bit of the wire's words has a field, but for kind, pool serial, time and what a record is
+about, which all kinds have.
 
 ``bpf/zs_wire.h`` says what the fields mean. A capture tells this table itself, so that who
 reads one needs neither that file nor this.
@@ -12,15 +15,16 @@ from typing import Any, Literal
 from zpobs import wire
 
 Group = Literal["zspage", "handle", ""]
-Coding = Literal["plain", "delta", "previous", "zspage"]
+Coding = Literal["plain", "delta", "previous", "place", "class"]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """Bits ``shift`` to ``shift + bits - 1`` of a word of a record.
 
-    ``coding`` is the transform of its column; "zspage": it names a zspage, and is told by the
-    ordinal of that, as its distance to that of the last zspage that was told of.
+    ``coding`` is the transform of its column; "place": it names a zspage, and has no column of
+    its own but a place among those of all records that do; "class": the class of that zspage, in
+    one column for all kinds that tell it.
     ``personal``: an address, a page frame, a name, or something else that tells whose it is.
     """
 
@@ -52,9 +56,10 @@ class Kind:
     fields: tuple[Field, ...]
 
 
-def _head(first: str = "", second: str = "") -> tuple[Field, Field]:
-    """Return the bytes a and b of a head."""
+def _head(first: str = "", second: str = "") -> tuple[Field, ...]:
+    """Return the bytes of a head behind the kind: flags, a and b."""
     return (
+        Field("flags", 0, 8, 8),
         Field(first or "unused_a", 0, 16, 8, _IN_HEAD.get(first, "plain")),
         Field(second or "unused_b", 0, 24, 8),
     )
@@ -78,7 +83,7 @@ _STATE = (
     *_head("fullness", "pages"),
     Field("inuse", 3, 0, 32, "previous"),
     Field("freeobj", 3, 32, 32, "previous"),
-    Field("class_index", 4, coding="previous"),
+    Field("class_index", 4, coding="class"),
 )
 _FRAME_FIELDS = tuple(Field(f"frame_{at}", 3 + at, personal="frame") for at in range(4))
 
@@ -89,7 +94,7 @@ KINDS: tuple[Kind, ...] = (
         "death",
         wire.KIND_DEATH,
         "zspage",
-        (*_NOTHING, *_unused(3), Field("class_index", 4), *_unused(5, 6)),
+        (*_NOTHING, *_unused(3), Field("class_index", 4, coding="class"), *_unused(5, 6)),
     ),
     Kind(
         "pool_created",
@@ -176,11 +181,13 @@ KINDS: tuple[Kind, ...] = (
         "handle",
         (
             *_NOTHING,
-            Field("zspage", 3, coding="zspage", personal="zspage"),
-            Field("class_index", 4, 0, 32),
+            Field("zspage", 3, coding="place", personal="zspage"),
+            Field("class_index", 4, 0, 32, "class"),
             Field("cpu", 4, 32, 16),
             Field("node", 4, 48, 16),
-            _delta("value", 5),
+            # With pages of 4 KiB, where a frame is told above 24 bits.
+            Field("object_place", 5, 0, 24, "previous"),
+            Field("object_frame", 5, 24, 40, "previous"),
             *_unused(6),
         ),
     ),

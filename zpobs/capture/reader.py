@@ -28,6 +28,7 @@ from zpobs.capture.blocks import (
 from zpobs.capture.keys import KeyReader
 from zpobs.capture.records import decoded
 from zpobs.capture.steps import (
+    Changes,
     Counters,
     Covered,
     Ended,
@@ -39,6 +40,7 @@ from zpobs.capture.steps import (
     Records,
     ScanNoted,
     Step,
+    Swept,
     understood_coverage,
 )
 from zpobs.closing import Closing
@@ -223,7 +225,7 @@ class CaptureReader(Closing):
         where no block is missing. ``told`` is told, block by block, how much of the file was read.
         """
         start = self._start(begin, since_ns)
-        readings = ReadingCoder()
+        changing = _Changing()
         keys = KeyReader()
         order = _Order(self._capture, None if start.at else 0)
         last_ns = start.last_ns
@@ -238,13 +240,13 @@ class CaptureReader(Closing):
             told(place.begin)
             missed = order.take(place.header)
             if missed or (missed is None and lost_bytes):
-                readings.restart()
+                changing.restart()
                 keys.restart()
                 yield Gap(why or "blocks are not there", missed, lost_bytes, last_ns)
             lost_bytes, why = 0, ""
             last_ns = max(last_ns, place.header.last_ns)
             number = self._first_record(place)
-            for step in self._told(place, body, readings, keys):
+            for step in self._told(place, body, changing, keys):
                 if isinstance(step, Records):
                     yield replace(step, first=number)
                     number += len(step.words)
@@ -290,19 +292,19 @@ class CaptureReader(Closing):
                     break
 
     def _told(
-        self, place: Place, body: Body, readings: ReadingCoder, keys: KeyReader
+        self, place: Place, body: Body, changing: _Changing, keys: KeyReader
     ) -> Iterator[Step]:
         header = place.header
         try:
             if header.type is BlockType.DATA:
-                yield from _data(place, body, readings)
+                yield from _data(place, body, changing)
             elif header.type is BlockType.KEY:
                 if body.told["key"][0] == 0:
                     clock = body.told["clock"]
                     self._key_clock = _ns(clock["time_ns"]), _ns(clock["mono_ns"])
                 state = keys.take(body)
                 if state is not None:
-                    readings.restart()
+                    changing.restart()
                     yield Key(state, *self._key_clock)
             elif header.type is BlockType.END:
                 yield _ended(place, body)
@@ -319,6 +321,18 @@ class CaptureReader(Closing):
 
 # What comes of values that are not what they should be.
 _NONSENSE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+class _Changing:
+    """What is told by what changed: to be begun anew behind a gap and behind a key."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Understand nothing until it is told whole."""
+        self.readings = ReadingCoder()
+        self.asides = Changes()
 
 
 @dataclass(slots=True)
@@ -402,7 +416,7 @@ def _ended(place: Place, body: Body) -> Ended:
     )
 
 
-def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:
+def _data(place: Place, body: Body, changing: _Changing) -> Iterator[Step]:
     words = decoded(body.table, place.header.records) if place.header.records else None
     at = 0
     for name, when, told in body.told["steps"]:
@@ -415,7 +429,7 @@ def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:
                 yield Records(words[at:end], mono_ns)
                 at = end
             case "counters":
-                reading = readings.understood(told)
+                reading = changing.readings.understood(told, _ns(mono_ns))
                 if reading is not None:
                     yield Counters(reading)
             case "loss":
@@ -432,6 +446,10 @@ def _data(place: Place, body: Body, readings: ReadingCoder) -> Iterator[Step]:
             case "coverage":
                 yield Covered(understood_coverage(told), mono_ns)
             case "moment":
-                yield Moment(_ns(told["time_ns"]), mono_ns, told)
+                whole = bool(told.get("whole"))
+                aside = changing.asides.understood(dict(told["aside"]), whole=whole)
+                yield Moment(_ns(told["time_ns"]), mono_ns, aside)
+            case "swept":
+                yield Swept(mono_ns)
             case _:
                 raise BadInputError("a block tells of an unknown step", found=str(name))

@@ -102,6 +102,10 @@ class Recorder:
         shown = self._anonymizer.sentences(missing) if self._anonymizer else missing
         self._told(lambda writer: writer.scan_noted(begin_ns, mono_ns, shown))
 
+    def swept(self, mono_ns: int) -> None:
+        """Take that the model looked which zspages scans had not found."""
+        self._told(lambda writer: writer.swept(mono_ns))
+
     def covered(self, coverage: Coverage, mono_ns: int) -> None:
         """Take that other hooks are attached."""
         self._told(lambda writer: writer.covered(coverage, mono_ns))

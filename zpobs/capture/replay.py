@@ -30,6 +30,7 @@ from zpobs.capture.steps import (
     Records,
     ScanNoted,
     Step,
+    Swept,
 )
 from zpobs.descriptors import Look
 from zpobs.errors import BadInputError, EnvironmentLacksError, RecordError, StateError
@@ -231,10 +232,13 @@ class Player:
                 self.model.cover(coverage)
                 self._scans_followed = 0
             case Moment():
-                self._aside = Aside.understood(step.aside)
                 self._offset_ns = step.time_ns - step.mono_ns
-                if self._aside.objects is not None and self.model.objects is not None:
-                    self._aside.objects.told_to(self.model.objects)
+                self._aside = None if step.aside is None else Aside.understood(step.aside)
+                told = self._aside.objects if self._aside is not None else None
+                if told is not None and self.model.objects is not None:
+                    told.told_to(self.model.objects)
+            case Swept():
+                self.model.sweep()
             case Gap():
                 self._gap = step
                 self._aside = None

@@ -18,7 +18,6 @@ from zpobs.model.state import ModelState
 from zpobs.wire import CLASS_WORDS, Words
 
 _COUNTED = (
-    "mono_ns",
     "ring_full",
     "unpaired",
     "missed_runs",
@@ -72,6 +71,13 @@ class ScanNoted:
 
 
 @dataclass(frozen=True, slots=True)
+class Swept:
+    """The model looked then which zspages scans had not found."""
+
+    mono_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Covered:
     """Other hooks are attached than before."""
 
@@ -81,11 +87,14 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What stands beside the model at one moment, as JSON (:mod:`zpobs.capture.moments`)."""
+    """What stands beside the model at one moment, as JSON (:mod:`zpobs.capture.moments`).
+
+    None, where what it goes by was not read.
+    """
 
     time_ns: int
     mono_ns: int
-    aside: Mapping[str, Any]
+    aside: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +125,60 @@ class Ended:
     totals: Mapping[str, Any] = field(default_factory=dict)
 
 
-Step = Records | Counters | Loss | ScanNoted | Covered | Moment | Key | Gap | Ended
+Step = Records | Counters | Loss | ScanNoted | Swept | Covered | Moment | Key | Gap | Ended
+
+
+# What comes of values that are not what they should be.
+_NONSENSE = (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError)
+
+
+class Changes:
+    """Tells JSON objects by what changed since the one before, and back; the first one whole."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] | None = None
+
+    @property
+    def began(self) -> bool:
+        """Whether there was one."""
+        return self._last is not None
+
+    def told(self, now: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what changed; all objects have the same members."""
+        last, self._last = self._last, dict(now)
+        if last is None:
+            return dict(now)
+        return {name: value for name, value in now.items() if last[name] != value}
+
+    def understood(self, told: Mapping[str, Any], *, whole: bool) -> dict[str, Any] | None:
+        """Return the object of which that was told; None if the one before was not read."""
+        if whole:
+            self._last = dict(told)
+        elif self._last is not None:
+            self._last = {**self._last, **told}
+        return self._last
 
 
 class ReadingCoder:
-    """Tells readings by what changed in their class counters since the one before, and back.
+    """Tells readings by what changed since the one before, and back.
 
-    One is told whole first, and after each :meth:`restart`.
+    One is told whole first, and after each :meth:`restart`. When one was made its step tells.
     """
 
     def __init__(self) -> None:
-        self._classes: dict[int, CounterWords] = {}
-        self._whole = True
+        self.restart()
 
     def restart(self) -> None:
         """Tell the next reading whole: whoever begins here knows none before it."""
-        self._classes.clear()
+        self._losses = Changes()
+        self._pools: dict[int, Changes] = {}
+        self._classes: dict[int, CounterWords] = {}
         self._whole = True
 
     def told(self, reading: CountersReading) -> dict[str, Any]:
         """Return a reading as JSON."""
-        out: dict[str, Any] = {name: getattr(reading, name) for name in _COUNTED}
-        if reading.missed_counts:
-            out["missed_counts"] = dict(reading.missed_counts)
+        counted = {name: getattr(reading, name) for name in _COUNTED}
+        out = self._losses.told(counted | {"missed_counts": dict(reading.missed_counts)})
         out["pools"] = [self._told_pool(pool) for pool in reading.pools]
         if self._whole:
             out["whole"] = True
@@ -146,79 +186,85 @@ class ReadingCoder:
         return out
 
     def _told_pool(self, pool: PoolReading) -> dict[str, Any]:
-        out: dict[str, Any] = {
-            "serial": pool.serial,
-            "address": pool.address,
-            "name": pool.name,
-            "since_mono_ns": pool.since_mono_ns,
-            "created": pool.created,
-        }
-        if pool.pool_counters is not None:
-            out["counters"] = pool.pool_counters.tolist()
-        if pool.class_counters is not None:
-            before = self._classes.get(pool.serial)
-            now = np.array(pool.class_counters)
-            changed = (now != 0 if before is None else now != before).any(axis=1)
-            at = np.flatnonzero(changed)
-            out["size_classes"] = len(now)
-            out["classes"] = [[index, *now[index].tolist()] for index in at.tolist()]
-            self._classes[pool.serial] = now
-        return out
+        counters, classes = pool.pool_counters, pool.class_counters
+        changes = self._pools.setdefault(pool.serial, Changes())
+        out = {"serial": pool.serial} | changes.told(
+            {
+                "address": pool.address,
+                "name": pool.name,
+                "since_mono_ns": pool.since_mono_ns,
+                "created": pool.created,
+                "counters": None if counters is None else counters.tolist(),
+                "size_classes": None if classes is None else len(classes),
+            }
+        )
+        if classes is None:
+            return out
+        before = self._classes.get(pool.serial)
+        now = np.array(classes)
+        self._classes[pool.serial] = now
+        changed = (now != 0 if before is None else now != before).any(axis=1)
+        at = np.flatnonzero(changed).tolist()
+        return out | ({"classes": [[index, *now[index].tolist()] for index in at]} if at else {})
 
-    def understood(self, told: Mapping[str, Any]) -> CountersReading | None:
+    def understood(self, told: Mapping[str, Any], mono_ns: int) -> CountersReading | None:
         """Return the reading that JSON tells; None if what it goes by was not read.
 
         Raise BadInputError if it tells none.
         """
         try:
-            if told.get("whole"):
-                self._classes.clear()
+            whole = bool(told.get("whole"))
+            if whole:
+                self.restart()
                 self._whole = False
-            elif self._whole:
+            own = {name: value for name, value in told.items() if name not in ("whole", "pools")}
+            counted = self._losses.understood(own, whole=whole)
+            if counted is None:
                 return None
             return CountersReading(
-                **{name: int(told[name]) for name in _COUNTED},
+                mono_ns=mono_ns,
+                **{name: int(counted[name]) for name in _COUNTED},
                 missed_counts={
-                    str(name): int(count) for name, count in told.get("missed_counts", {}).items()
+                    str(name): int(count) for name, count in counted["missed_counts"].items()
                 },
                 pools=tuple(self._understood_pool(pool) for pool in told["pools"]),
             )
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            OverflowError,
-            AttributeError,
-        ) as error:
+        except _NONSENSE as error:
             raise BadInputError("a reading of counters is none", found=str(error)) from error
 
     def _understood_pool(self, told: Mapping[str, Any]) -> PoolReading:
         serial = int(told["serial"])
-        classes = None
-        if "classes" in told:
-            count = int(told["size_classes"])
-            if not 0 < count <= CLASSES_MAX:
-                raise BadInputError("a reading of counters is none", found=f"{count} classes")
-            classes = self._classes.get(serial)
-            classes = (
-                np.zeros((count, CLASS_WORDS), dtype=np.uint64)
-                if classes is None
-                else classes.copy()
-            )
-            for index, *words in told["classes"]:
-                classes[index] = words
-            self._classes[serial] = classes
-        counters = told.get("counters")
+        first = serial not in self._pools
+        own = {name: value for name, value in told.items() if name != "classes"}
+        pool = self._pools.setdefault(serial, Changes()).understood(own, whole=first)
+        assert pool is not None
+        counters = pool["counters"]
         return PoolReading(
             serial=serial,
-            address=int(told["address"]),
-            name=str(told["name"]),
-            since_mono_ns=int(told["since_mono_ns"]),
-            created=bool(told["created"]),
-            class_counters=classes,
+            address=int(pool["address"]),
+            name=str(pool["name"]),
+            since_mono_ns=int(pool["since_mono_ns"]),
+            created=bool(pool["created"]),
+            class_counters=self._understood_classes(serial, pool["size_classes"], told),
             pool_counters=None if counters is None else np.array(counters, dtype=np.uint64),
         )
+
+    def _understood_classes(
+        self, serial: int, size_classes: int | None, told: Mapping[str, Any]
+    ) -> CounterWords | None:
+        if size_classes is None:
+            return None
+        if not 0 < size_classes <= CLASSES_MAX:
+            raise BadInputError("a reading of counters is none", found=f"{size_classes} classes")
+        classes = self._classes.get(serial)
+        if classes is None or len(classes) != size_classes:
+            classes = np.zeros((size_classes, CLASS_WORDS), dtype=np.uint64)
+        elif told.get("classes"):
+            classes = classes.copy()
+        for index, *words in told.get("classes", ()):
+            classes[index] = words
+        self._classes[serial] = classes
+        return classes
 
 
 def told_coverage(coverage: Coverage) -> dict[str, Any]:
@@ -244,5 +290,5 @@ def understood_coverage(told: Mapping[str, Any]) -> Coverage:
             why_no_hooks=str(told["why_no_hooks"]),
             untold=tuple(map(str, told["untold"])),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except _NONSENSE as error:
         raise BadInputError("what is covered is not told", found=str(error)) from error

@@ -24,6 +24,9 @@ class StepTaker(Protocol):
     def scan_noted(self, begin_ns: int, mono_ns: int, missing: tuple[str, ...]) -> None:
         """Take the end of a round of scans."""
 
+    def swept(self, mono_ns: int) -> None:
+        """Take that the model looked which zspages scans had not found."""
+
     def covered(self, coverage: Coverage, mono_ns: int) -> None:
         """Take that other hooks are attached."""
 
@@ -60,6 +63,12 @@ class TappedModel(ShadowModel):
         """Note a round of scans over all pools."""
         self._told.scan_noted(begin_mono_ns, end_mono_ns, missing)
         super().note_scan(begin_mono_ns, end_mono_ns, missing)
+
+    def sweep(self) -> None:
+        """Look which zspages scans have not found."""
+        if self.sweep_due:
+            self._told.swept(self._clock())
+        super().sweep()
 
     def cover(self, coverage: Coverage) -> None:
         """Note that other hooks are attached."""

@@ -20,7 +20,7 @@ from zpobs.capture.blocks import BlockEncoder, BlockType
 from zpobs.capture.keys import told_key
 from zpobs.capture.layout import BY_CODE
 from zpobs.capture.records import RECORDS_MAX, encoded
-from zpobs.capture.steps import ReadingCoder, told_coverage
+from zpobs.capture.steps import Changes, ReadingCoder, told_coverage
 from zpobs.capture.tally import Tally
 from zpobs.model.inputs import CountersReading, Coverage
 from zpobs.model.state import ModelState
@@ -95,6 +95,7 @@ class CaptureWriter:
         self._wall_ns = wall_ns
         self._encoder = BlockEncoder(_number(environment, now_ns))
         self._readings = ReadingCoder()
+        self._asides = Changes()
         self._batches: list[Words] = []
         self._count = 0
         self._steps: list[list[Any]] = []
@@ -145,6 +146,10 @@ class CaptureWriter:
         told = {"begin_ns": begin_ns, "missing": list(missing)}
         self._step(["scan", mono_ns, told], mono_ns)
 
+    def swept(self, mono_ns: int) -> None:
+        """Take that the model looked which zspages scans had not found."""
+        self._step(["swept", mono_ns, None], mono_ns)
+
     def covered(self, coverage: Coverage, mono_ns: int) -> None:
         """Take that other hooks are attached."""
         self.totals.tally.cover(coverage)
@@ -152,7 +157,9 @@ class CaptureWriter:
 
     def moment(self, time_ns: int, mono_ns: int, aside: Mapping[str, Any]) -> None:
         """Take what stands beside the model."""
-        self._step(["moment", mono_ns, {"time_ns": time_ns, **aside}], mono_ns)
+        whole = {} if self._asides.began else {"whole": True}
+        changed = self._asides.told(aside)
+        self._step(["moment", mono_ns, {"time_ns": time_ns, "aside": changed, **whole}], mono_ns)
 
     def _step(self, step: list[Any], mono_ns: int) -> None:
         if not self._steps:
@@ -195,6 +202,7 @@ class CaptureWriter:
         self._key_ns = now_ns
         self.totals.keys += 1
         self._readings.restart()
+        self._asides = Changes()
 
     def flush(self) -> None:
         """Write what was told so far."""

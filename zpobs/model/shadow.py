@@ -66,7 +66,7 @@ class ShadowModel:
         self._life = LifeLedger(kernel.fullness_groups) if life else None
         self._rows = ZspageRows()
         self._pools = PoolDirectory(alone=coverage.hooks == 0)
-        self._sweep_due = False
+        self.sweep_due = False
         self._tombstones = new_tombstones()
         self._losses = LossHistory()
         self._rounds = ScanRounds()
@@ -151,7 +151,7 @@ class ShadowModel:
         Whatever the sentences of the last round tell makes the whole unknown.
         """
         self._rounds = ScanRounds(self._rounds.count + 1, begin_mono_ns, end_mono_ns, missing)
-        self._sweep()
+        self.sweep()
         if self._life:
             self._life.scanned(self._rows, end_mono_ns)
 
@@ -167,7 +167,7 @@ class ShadowModel:
 
     def busy_classes(self, serial: int) -> list[int]:
         """Return the indices of a pool's classes whose last walk was not verified."""
-        self._sweep()
+        self.sweep()
         pool = self._pools.find(serial)
         return [] if pool is None else self._pools.scans.busy(pool.slot)
 
@@ -190,7 +190,7 @@ class ShadowModel:
         ``zspages`` adds each pool's list of zspages, or only some zspages of one
         pool; ``pool`` keeps only the pools of that name or id.
         """
-        self._sweep()
+        self.sweep()
         return self._publisher.snapshot(
             self._known(), time_ns=time_ns, mono_ns=mono_ns, zspages=zspages, wanted=pool
         )
@@ -216,7 +216,7 @@ class ShadowModel:
             self._publisher.coverage,
             self._publisher.covered_ns,
             self._newest_ns,
-            self._sweep_due,
+            self.sweep_due,
             self._tombstones,
         ).state()
 
@@ -230,7 +230,7 @@ class ShadowModel:
         model, known = cls(kernel, parts.coverage), parts.known
         model.objects, model._life = known.objects, known.life
         model._rows, model._tombstones = known.rows, parts.tombstones
-        model._pools, model._sweep_due = known.pools, parts.sweep_due
+        model._pools, model.sweep_due = known.pools, parts.sweep_due
         model._losses, model._rounds = known.losses, known.rounds
         model._migrations, model._runs = known.migrations, known.runs
         model._events, model._events_seen = known.events, known.events_seen
@@ -377,7 +377,7 @@ class ShadowModel:
             gone = time_ns < swept_ns
             # Judged when all that came late has come.
             young = gone & newborn & (time_ns + BIRTH_NS >= swept_ns)
-            self._sweep_due |= bool(young.any())
+            self.sweep_due |= bool(young.any())
             revoked |= gone & ~young
         return revoked if revoked.any() else None
 
@@ -393,7 +393,7 @@ class ShadowModel:
         ends = marks[:, kind == wire.KIND_SCAN_END]
         if ends.shape[1]:
             steady = ((ends[0] >> np.uint64(8)) & np.uint64(wire.FLAG_STEADY)) != 0
-            self._sweep_due |= self._pools.scans.end(self._cells_of(ends), steady, ends)
+            self.sweep_due |= self._pools.scans.end(self._cells_of(ends), steady, ends)
         for record in marks[:, kind == wire.KIND_SCANNED].T:
             self._pools.scanned(record)
 
@@ -401,15 +401,15 @@ class ShadowModel:
         slots = self._pools.slots(marks[0] >> _SERIAL_SHIFT, marks[wire.WORD_TIME])
         return cells_of(slots, marks[3])
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Bury the zspages that scans would have found and did not.
 
         Records that come before this is done are judged by ``swept_ns`` alike, so
         one pass over the rows serves many scans.
         """
-        if not self._sweep_due:
+        if not self.sweep_due:
             return
-        self._sweep_due = False
+        self.sweep_due = False
         table = self._rows
         rows = table.live()
         state = table.state[rows]
