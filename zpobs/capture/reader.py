@@ -199,6 +199,16 @@ class CaptureReader(Closing):
         """The time that it tells of."""
         return Span(self.index.first_ns, self.index.last_ns, self.offset_ns)
 
+    @property
+    def began_ns(self) -> int:
+        """When the recorder had begun: before it are the first scans, whatever else there is.
+
+        The beginning of a file that is not the first of several.
+        """
+        clock_ns = int(self.environment["clock"]["mono_ns"])
+        index = self.index
+        return clock_ns if index.first_ns <= clock_ns <= index.last_ns else index.first_ns
+
     def key_before(self, mono_ns: int) -> KeyPlace | None:
         """Return the newest key that is not after a moment and can be read."""
         keys = self.index.keys

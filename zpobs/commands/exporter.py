@@ -33,6 +33,14 @@ from zpobs.commands.common import (
     sampling_of,
     version,
 )
+from zpobs.commands.replaying import (
+    AtOption,
+    ReplayOption,
+    SpeedOption,
+    opened_replay,
+    parse_speed,
+    refuse_given,
+)
 from zpobs.errors import EnvironmentLacksError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from zpobs.views.exporter import ExporterOptions
     from zpobs.views.metrics.board import Board
     from zpobs.views.metrics.metric import Checks
+    from zpobs.views.source import SnapshotSource
     from zpobs.wishes import Wishes
 
 # Certificate, key, authority of clients.
@@ -125,10 +134,28 @@ Examples:
   zpobs exporter --listen [::]:10233 --tls-cert host.pem --tls-key host.key
   zpobs exporter --textfile /var/lib/prometheus/node-exporter/zpobs.prom
   zpobs exporter --once                        one page on standard output
+  zpobs exporter --replay run.zpcap --once     one page of a capture, of its beginning
 """
+# What decides what is seen of a kernel; of a capture that is decided.
+_OF_SESSIONS = (
+    "latency",
+    "objects",
+    "objects_rate",
+    "objects_seed",
+    "verify",
+    "bpf_stats",
+    "loader",
+    "attach",
+    "skip_hook",
+    "ring_size",
+    "scan",
+    "rescan",
+)
+_OF_REPLAYS = ("speed", "at")
 
 
 def exporter(
+    ctx: typer.Context,
     listen: _ListenOption = None,
     tls_cert: _CertificateOption = None,
     tls_key: _KeyOption = None,
@@ -155,12 +182,16 @@ def exporter(
     ring_size: RingSizeOption = "16M",
     scan: ScanOption = True,
     rescan: RescanOption = 60.0,
+    replay: ReplayOption = None,
+    speed: SpeedOption = "1",
+    at: AtOption = None,
 ) -> None:
     """Serve metrics for Prometheus, on this host alone unless told otherwise.
 
     Every scrape gets the page of the latest snapshot: none walks the kernel or
-    waits for anything. SIGINT and SIGTERM end the command with status 0.
+    waits for anything. SIGINT and SIGTERM end it, status 0. --replay: a capture instead.
     """
+    _refuse(ctx, replayed=replay is not None)
     place = _place(listen, once=once, textfile=textfile)
     tls = _tls(tls_cert, tls_key, tls_client_ca, place)
     ring_bytes = parse_ring_size(ring_size)
@@ -189,7 +220,7 @@ def exporter(
     )
     options = ExporterOptions(
         interval_s=interval,
-        choice=Choice(per_class, per_class_fullness, objects=sampling is not None),
+        choice=Choice(per_class, per_class_fullness, objects=bool(sampling or replay)),
         pool=pool,
         once=once,
         textfile=textfile,
@@ -197,14 +228,50 @@ def exporter(
         version=version(),
         fine_latency=latency_buckets is _Buckets.FINE,
     )
-    _run(wishes, options, place, tls)
+    if replay is None:
+        source = _opened_session(wishes, options)
+    else:
+        source = _opened_capture(replay, options, parse_speed(speed), at, life=life)
+    _run(source, options, place, tls)
+
+
+def _refuse(ctx: typer.Context, *, replayed: bool) -> None:
+    """Raise UsageError if an option was given that means nothing where it is."""
+    if replayed:
+        refuse_given(ctx, _OF_SESSIONS, "--replay, where the capture decides", "without it")
+    else:
+        refuse_given(ctx, _OF_REPLAYS, "no --replay", "--replay FILE too")
+
+
+# What figures come from, and what verifies them, if anything does.
+_Source = tuple["SnapshotSource", "Callable[[], Checks] | None", bool]
+
+
+@contextlib.contextmanager
+def _opened_session(wishes: Wishes, options: ExporterOptions) -> Iterator[_Source]:
+    from zpobs.session import open_session  # noqa: PLC0415 - --help needs none of it
+
+    with open_session(wishes, attach=False) as session:
+        verified = options.verify_s and session.scans
+        yield session, _verifier(session, options.pool) if verified else None, session.scans
+
+
+@contextlib.contextmanager
+def _opened_capture(
+    path: Path, options: ExporterOptions, speed: float | None, at: str | None, *, life: bool
+) -> Iterator[_Source]:
+    interval_s = options.interval_s
+    with opened_replay(path, speed=speed, at=at, step_s=interval_s, life=life) as source:
+        yield source, None, True
 
 
 def _run(
-    wishes: Wishes, options: ExporterOptions, place: str | None, tls: _TlsOptions | None
+    opened: contextlib.AbstractContextManager[_Source],
+    options: ExporterOptions,
+    place: str | None,
+    tls: _TlsOptions | None,
 ) -> None:
     from zpobs.machine import read_machine  # noqa: PLC0415 - --help needs none of it
-    from zpobs.session import open_session  # noqa: PLC0415
     from zpobs.views.exporter import fresh_s, run_exporter  # noqa: PLC0415
     from zpobs.views.metrics.board import Board  # noqa: PLC0415
     from zpobs.views.top import StopSignal  # noqa: PLC0415
@@ -215,16 +282,15 @@ def _run(
         StopSignal() as stop,
         _served(board, place, tls),
         _filed(board, options.textfile, once=options.once),
-        open_session(wishes, attach=False) as session,
+        opened as (source, verify, at_once),
     ):
-        verified = options.verify_s and session.scans
         run_exporter(
-            session,
-            replace(options, at_once=session.scans),
+            source,
+            replace(options, at_once=at_once),
             board,
             stop,
             machine=read_machine,
-            verify=_verifier(session, options.pool) if verified else None,
+            verify=verify,
             progress=progress,
         )
 

@@ -87,7 +87,7 @@ def opened_replay(
     from zpobs.capture.replay import Pace, Player, ReplaySource  # noqa: PLC0415
 
     with CaptureReader(path) as reader:
-        begin_ns = None if at is None else parse_moment(at, reader)
+        begin_ns = reader.began_ns if at is None else parse_moment(at, reader)
         player = Player(reader, life=life)
         yield ReplaySource(
             player,

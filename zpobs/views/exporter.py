@@ -167,6 +167,9 @@ def _run(source: SnapshotSource, options: ExporterOptions, pump: _Pump, stop: St
         if stop.raised or source.wait(due_s, (stop.descriptor,)):
             return
         pump.publish()
+        if source.ended:
+            sys.stderr.write("zpobs: the capture is over\n")
+            return
         pump.check()
         # A slow snapshot costs pages, never a growing lag.
         count = max(count + 1, int((time.monotonic() - start_s) / options.interval_s) + 1)
