@@ -148,7 +148,7 @@ def test_the_ledger_equals_one_kept_one_by_one(
     buckets = bucket_of(np.array(books.lifetimes, dtype=np.uint64))
     known = [int(life[2]) for life in books.live.values() if life[2] is not None]
     assert told_objects.sizes.tolist() == [
-        sum(max(size - 1, 0) // SIZE_BAND_BYTES == band for size in known)
+        sum(min(max(size - 1, 0) // SIZE_BAND_BYTES, SIZE_BANDS) == band for size in known)
         for band in range(SIZE_BANDS + 1)
     ]
     counted = told_objects.lifetimes.sum(axis=0)
