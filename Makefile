@@ -60,13 +60,14 @@ format: setup ## Rewrite the sources as check wants them
 	clang-format -i $(C_FILES)
 
 .PHONY: bench
-bench: setup ## Speed of start, scan, ring, model and view, each beside what it is measured by (root)
+bench: setup ## Speed of start, scan, ring, model, view and captures, each beside what it is measured by (root)
 	$(PYTHON) -m bench.start
 	$(PYTHON) -m bench.scan
 	$(PYTHON) -m bench.consume
 	$(PYTHON) -m bench.view
 	$(PYTHON) -m bench.probes
 	$(PYTHON) -m bench.exporter
+	$(PYTHON) -m bench.capture
 
 .PHONY: man
 man: setup ## The manual pages, into build/man: man -l build/man/zpobs-top.1

@@ -47,7 +47,7 @@ RUNS: Mapping[str, Run] = {
         files("loaders", "top", "zswap", "zswap_pressure", "exporter", "prometheus"),
     ),
     # Of zswap's pool from its beginning.
-    "objects, on 7.3": Run("7.3", "core", "auto", files("objects")),
+    "objects and captures, on 7.3": Run("7.3", "core", "auto", files("objects", "record")),
     "another descriptor, on 6.12": Run(
         "6.12",
         "core",

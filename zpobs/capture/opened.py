@@ -132,13 +132,13 @@ class Capture(Closing):
         """
         return tuple(
             (int(row[0]), int(row[1]), int(row[2]), int(row[3]))
-            for row in self.environment["class_table"]
+            for row in self.environment.get("class_table", ())
         )
 
     @property
     def sampling_rate(self) -> int | None:
         """Of objects 1 in so many handles is told, None if none is."""
-        told = self.environment["objects"]
+        told = self.environment.get("objects")
         return None if told is None else int(told["rate"])
 
     @property

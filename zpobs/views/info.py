@@ -11,20 +11,15 @@ _MEGA = 1e6
 
 def render(summary: Summary) -> list[str]:
     """Return the lines that tell what a capture holds."""
-    environment = summary.environment
-    kernel, host = environment["kernel"], environment["host"]
+    kernel = summary.environment["kernel"]
     rows: list[tuple[str, str]] = [
         ("file", f"{summary.path}, {summary.bytes:,} bytes in {summary.blocks:,} blocks"),
         (
             "kernel",
-            f"{kernel['release']} ({host['machine']}), pages of {kernel['page_size']} bytes, "
+            f"{kernel['release']}, pages of {kernel['page_size']} bytes, "
             f"chains of up to {kernel['chain_size'] or 'unknown'} pages, {kernel['descriptor']}",
         ),
-        (
-            "host",
-            f"{host['name'] or 'not told'}, {host['cpus']} CPUs, "
-            f"{host['memory_bytes'] / _MEGA:,.0f} MB",
-        ),
+        ("host", _host(summary)),
         ("begin", _clock(summary.first_ns + summary.offset_ns)),
         ("end", f"{_clock(summary.last_ns + summary.offset_ns)}, {_why(summary)}"),
         ("span", f"{summary.seconds:,.1f} s"),
@@ -42,6 +37,19 @@ def render(summary: Summary) -> list[str]:
     return [f"{name:<11}{text}".rstrip() for name, text in rows]
 
 
+def _host(summary: Summary) -> str:
+    host = summary.environment.get("host")
+    if host is None:
+        return "not told"
+    memory = f"{host['memory_bytes'] / _MEGA:,.0f} MB"
+    return f"{host['name'] or 'not told'}, {host['machine']}, {host['cpus']} CPUs, {memory}"
+
+
+def _hooks(summary: Summary) -> list[str]:
+    told = summary.environment.get("attach")
+    return [] if told is None else list(told["hooks"])
+
+
 def _sorted(records: dict[str, int] | None) -> list[tuple[str, int]]:
     return sorted((records or {}).items(), key=lambda each: -each[1])
 
@@ -57,7 +65,9 @@ def _why(summary: Summary) -> str:
 
 
 def _probes(summary: Summary) -> str:
-    told = summary.environment["attach"]
+    told = summary.environment.get("attach")
+    if told is None:
+        return "not told"
     if not told["hooks"]:
         return "none: what scans saw"
     missing = f", not {', '.join(told['missing_hooks'])}" if told["missing_hooks"] else ""
@@ -65,8 +75,8 @@ def _probes(summary: Summary) -> str:
 
 
 def _objects(summary: Summary) -> str:
-    told = summary.environment["objects"]
-    if told is None or not summary.environment["attach"]["hooks"]:
+    told = summary.environment.get("objects")
+    if told is None or not _hooks(summary):
         return "not recorded" if told is None else "not recorded: no probes"
     return "all" if told["rate"] == 1 else f"1 in {told['rate']:,}, by handle"
 
