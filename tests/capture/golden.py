@@ -59,7 +59,7 @@ def facts(path: Path) -> dict[str, Any]:
         "blocks": index.blocks,
         "span_ns": [index.first_ns, index.last_ns],
         "keys": [[key.at, key.mono_ns] for key in index.keys],
-        "ended": index.ended,
+        "ended": index.end is not None,
         "damage": len(index.damage),
         "steps": dict(sorted(steps.items())),
         "records": dict(sorted(kinds.items())),

@@ -67,31 +67,33 @@ def events(path: Path) -> Iterator[tuple[str, dict[str, int]]]:
     """Yield the name of each record's kind and its fields by name; subjects are a field, too."""
     data = path.read_bytes()
     made_by = (told.get("environment", told) for _, _, told, _ in blocks(data))
-    records = next(environment["records"] for environment in made_by if "records" in environment)
-    kinds = {of["code"]: (name, of["subject"], of["fields"]) for name, of in records.items()}
-    for type_, count, _, columns in blocks(data):
-        if type_ != 2 or not count:
-            continue
-        codes = values(columns, "kind", count, [])
-        common = {name: values(columns, name, count, []) for name in ("flags", "serial", "time_ns")}
-        rows = [{name: column[at] for name, column in common.items()} for at in range(count)]
-        places, known = [dict[str, int]() for _ in codes], {}
-        for subject in ("zspage", "handle"):
-            own = [at for at, code in enumerate(codes) if kinds[code][1] == subject]
-            length = len(columns.get(f"{subject}.known", [0, 0, [0]])[2])
-            known[subject] = values(columns, f"{subject}.known", length, [])
-            for at, place in zip(own, values(columns, f"{subject}.at", len(own), []), strict=True):
-                places[at], rows[at]["subject"] = {subject: place}, known[subject][place]
-        for code in set(codes):
-            own = [at for at, each in enumerate(codes) if each == code]
-            subjects = [next(iter(places[at].values()), 0) for at in own]
-            for field in kinds[code][2]:
-                column = f"{kinds[code][0]}.{field['name']}"
-                for at, value in zip(own, values(columns, column, len(own), subjects), strict=True):
-                    rows[at][field["name"]] = value
-        last = 0
-        for at, code in enumerate(codes):
-            last = places[at].get("zspage", last)
-            if kinds[code][0] == "object_stored":
-                rows[at]["zspage"] = known["zspage"][last + difference(rows[at]["zspage"])]
-            yield kinds[code][0], rows[at]
+    kinds = next(environment["records"] for environment in made_by if "records" in environment)
+    name_of = {kind["code"]: name for name, kind in kinds.items()}
+    for _, count, _, columns in (block for block in blocks(data) if block[0] == 2):
+        names = [name_of[code] for code in values(columns, "kind", count, [])]
+        rows = [{"serial": serial} for serial in values(columns, "serial", count, [])]
+        places: dict[str, dict[int, int]] = {}
+        for who, also in (("handle", ""), ("zspage", "object_stored")):
+            own = [at for at, it in enumerate(names) if kinds[it]["subject"] == who or it == also]
+            known_count = len(columns[f"{who}.known"][2]) if f"{who}.known" in columns else 1
+            known = values(columns, f"{who}.known", known_count, [])
+            places[who] = dict(zip(own, values(columns, f"{who}.at", len(own), []), strict=True))
+            for at, place in places[who].items():
+                rows[at]["zspage" if names[at] == also else "subject"] = known[place]
+        wanted = [("class_index", "class_index", ("state", "death", "object_stored"))]
+        for name in set(names):
+            fields = ["since_ns", *(each["name"] for each in kinds[name]["fields"])]
+            wanted += [(f"{name}.{field}", field, (name,)) for field in fields]
+        for column, field, of in wanted:
+            own = [at for at, name in enumerate(names) if name in of]
+            subjects = [places["zspage"].get(at, places["handle"].get(at, 0)) for at in own]
+            for at, value in zip(own, values(columns, column, len(own), subjects), strict=True):
+                rows[at].setdefault(field, value)
+        last = stored = values(columns, "first_ns", 1, [])[0]
+        for name, row in zip(names, rows, strict=True):
+            follows = name in ("object_owner", "object_slot")
+            since = difference(row.pop("since_ns"))
+            row["time_ns"] = ((stored if follows else last) + since) % (1 << 64)
+            last = last if follows else row["time_ns"]
+            stored = row["time_ns"] if name == "object_stored" else stored
+            yield name, row

@@ -36,6 +36,7 @@ OFFSET_NS = 1_700_000_000_000_000_000
 COMMAND = b"postgres-writer"
 CGROUP, CGROUP_PATH = 987_654_321, "/user.slice/secret.scope"
 HOST = "very-own-host"
+OBJECT_LOSSES = ("3 objects without a task",)
 HANDLES_AT = 0xFFFF_8883_0000_0000
 # PFN_SHIFT of objects' values with pages of 4 KiB.
 VALUE_SHIFT = 24
@@ -125,6 +126,11 @@ class ToldModel(ShadowModel):
         self._writer.scan_noted(begin_mono_ns, end_mono_ns, told)
         super().note_scan(begin_mono_ns, end_mono_ns, missing)
 
+    def sweep(self) -> None:
+        if self.sweep_due:
+            self._writer.swept(self._now_ns())
+        super().sweep()
+
     def cover(self, coverage: Coverage) -> None:
         self._writer.covered(coverage, self._now_ns())
         super().cover(coverage)
@@ -179,7 +185,7 @@ def make_aside(names: Mapping[int, str]) -> Aside:
         owners={str(id_): OwnerFigures(1000, None, True) for id_ in names},
         latency={str(id_): make_latency() for id_ in names},
         cgroups={str(CGROUP): CGROUP_PATH},
-        objects=ObjectsTold(5, "", (("zram", "no slots"),), ("3 objects without a task",)),
+        objects=ObjectsTold(5, "", (("zram", "no slots"),), OBJECT_LOSSES),
     )
 
 
@@ -214,6 +220,7 @@ def make_capture(
     model = ToldModel(writer, FULL_COVERAGE, lambda: machine.now_ns)
     model.objects = ObjectLedger(Sampling(1, 1))
     model.objects.begin(5, "", (("zram", "no slots"),))
+    model.objects.losses = OBJECT_LOSSES
     model.hidden = anonymizer
     observer.model = model
     for number in range(rounds):

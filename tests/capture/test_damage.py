@@ -34,6 +34,7 @@ from tests.capture.support import (
     told,
     write,
 )
+from zpobs import wire
 from zpobs.capture.blocks import HEADER, BlockEncoder, BlockType, Header
 from zpobs.capture.columns import Column, Packed, packed
 from zpobs.capture.reader import CaptureReader
@@ -215,7 +216,7 @@ def test_of_two_captures_in_one_file_the_first_is_read(larger: Damaged) -> None:
             damage = reader.index.damage
             assert sum(each.end - each.begin for each in damage) == len(other)
             assert {each.what for each in damage} == {"a block of another capture"}
-            assert reader.index.ended == (first is larger.data)
+            assert (reader.index.end is not None) == (first is larger.data)
 
 
 def test_nothing_is_missing_for_what_stands_behind_the_end(larger: Damaged) -> None:
@@ -337,6 +338,9 @@ def _known(count: int) -> bytes:
     return data_block(*[each for each in planes if each], records=1)
 
 
+COUNTED = ("ring_full", "unpaired", "missed_runs", "missed_counting_runs", "untracked_pools")
+READING = {**dict.fromkeys(COUNTED, 0), "missed_counts": {}, "pools": [], "whole": True}
+
 LIES: dict[str, Callable[[], bytes]] = {
     "a frame of 32 TiB": lambda: block(b"", stored=_oversized_frame(), plain_bytes=4096),
     "a frame of 1 GiB": lambda: block(b"", stored=bomb(1 << 30), plain_bytes=4096),
@@ -349,7 +353,9 @@ LIES: dict[str, Callable[[], bytes]] = {
     "steps that are none": lambda: block(told_as(steps=[[1], 2, None])),
     "an unknown step": lambda: block(told_as(steps=[["dance", 5, {}]])),
     "a time below 0": lambda: block(told_as(steps=[["scan", -5, {"begin_ns": 0, "missing": []}]])),
-    "an infinite time": lambda: block(b'{"columns":[],"steps":[["moment",5,{"time_ns":1e999}]]}'),
+    "an infinite time": lambda: block(
+        b'{"columns":[],"steps":[["moment",5,{"time_ns":1e999,"aside":{}}]]}'
+    ),
     "a number of 5000 digits": lambda: block(b'{"columns":[],"steps":[["loss",' + b"9" * 5000),
     "records that are not there": lambda: data_block(records=5, steps=[["records", 5, 9]]),
     "fewer than no records": lambda: data_block(records=5, steps=[["records", 5, -1]]),
@@ -371,11 +377,29 @@ LIES: dict[str, Callable[[], bytes]] = {
     "values too large": lambda: data_block(
         _column("kind", [1]), _column("state.inuse", [1 << 40]), records=1
     ),
+    "a class too large": lambda: data_block(
+        _column("kind", [wire.KIND_OBJECT_STORED]), _column("class_index", [1 << 33]), records=1
+    ),
+    "a place that is not named": lambda: data_block(
+        _column("kind", [wire.KIND_OBJECT_STORED]), _column("zspage.at", [1]), records=1
+    ),
+    "times that are not there": lambda: data_block(
+        _column("kind", [1, 1]), _column("state.since_ns", [2]), records=2
+    ),
+    "two first times": lambda: data_block(
+        _column("kind", [1, 1]), _column("first_ns", [2, 2]), records=2
+    ),
+    "a moment of nothing": lambda: block(
+        told_as(steps=[["moment", 5, {"time_ns": 5, "aside": {}, "whole": True}]])
+    ),
+    "a moment of a list": lambda: block(
+        told_as(steps=[["moment", 5, {"time_ns": 5, "aside": [1], "whole": True}]])
+    ),
     "a reading of many classes": lambda: block(
-        told_as(steps=[["counters", 5, {"whole": True, "pools": [_pool(1 << 40)]}]])
+        told_as(steps=[["counters", 5, READING | {"pools": [_pool(1 << 40)]}]])
     ),
     "a reading of classes that are not there": lambda: block(
-        told_as(steps=[["counters", 5, {"whole": True, "pools": [_pool(3, [[9, 0, 0, 0, 0]])]}]])
+        told_as(steps=[["counters", 5, READING | {"pools": [_pool(3, [[9, 0, 0, 0, 0]])]}]])
     ),
     "a key of 2^40 zspages": lambda: key_block({"zspages.address": [1 << 40, "uint64"]}, [0, 1]),
     "a key of 100 columns of 2^28": lambda: key_block(
@@ -400,7 +424,8 @@ def _column(name: str, values: list[int]) -> Packed:
 
 def _pool(size_classes: int, classes: Sequence[Any] = ()) -> dict[str, Any]:
     names = {"serial": 1, "address": 4096, "name": "zram0", "since_mono_ns": 1, "created": True}
-    return {**names, "size_classes": size_classes, "classes": list(classes)}
+    more = {"counters": None, "size_classes": size_classes, "classes": list(classes)}
+    return {**names, **more}
 
 
 @pytest.fixture

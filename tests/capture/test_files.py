@@ -32,7 +32,10 @@ def umask() -> Iterator[None]:
 def test_a_file_is_its_owners_alone(mask: int, tmp_path: Path, umask: None) -> None:  # noqa: ARG001
     os.umask(mask)
     path = tmp_path / "run.zpcap"
-    CaptureFile(path).close()
+    file = CaptureFile(path)
+    assert stat.S_IMODE(path.stat().st_mode) & 0o177 == 0
+    file.write(b"block")
+    file.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

@@ -33,7 +33,7 @@ def events(path: Path) -> Iterator[Event]:
                 each.name: row[each.word] >> each.shift & ((1 << each.bits) - 1)
                 for each in kind.fields
             }
-            head = {"flags": row[0] >> 8 & 0xFF, "serial": row[0] >> 32, "time_ns": row[1]}
+            head = {"serial": row[0] >> 32, "time_ns": row[1]}
             subject = {"subject": row[wire.WORD_SUBJECT]} if kind.group else {}
             yield kind.name, {**head, **subject, **fields}
 

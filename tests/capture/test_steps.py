@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpobs.capture.steps import ReadingCoder, told_coverage, understood_coverage
+from zpobs.capture.steps import Changes, ReadingCoder, told_coverage, understood_coverage
 from zpobs.errors import BadInputError
 from zpobs.model.inputs import CountersReading, Coverage, PoolReading
 from zpobs.wire import CLASS_WORDS, POOL_WORDS
@@ -81,7 +82,7 @@ def test_readings_come_back(rounds: list[tuple[dict[int, list[list[int]] | None]
         if again:
             teller.restart()
         now = reading(at, pools)
-        assert same(reader.understood(json.loads(json.dumps(teller.told(now)))), now)
+        assert same(reader.understood(json.loads(json.dumps(teller.told(now))), at), now)
 
 
 def test_only_what_changed_is_told() -> None:
@@ -89,11 +90,20 @@ def test_only_what_changed_is_told() -> None:
     counters = [[0] * CLASS_WORDS for _ in range(CLASSES)]
     counters[2][0] = 9
     first = teller.told(reading(1, {1: counters}))
-    assert first["whole"] and first["pools"][0]["classes"] == [[2, 9, 0, 0, 0]]
-    second = teller.told(reading(2, {1: counters}))
-    assert "whole" not in second and second["pools"][0]["classes"] == []
+    assert first["whole"] and first["ring_full"] == 1
+    names = {"serial", "address", "name", "since_mono_ns", "created", "counters", "size_classes"}
+    assert first["pools"][0].keys() == names | {"classes"}
+    assert first["pools"][0]["classes"] == [[2, 9, 0, 0, 0]]
+    assert teller.told(reading(2, {1: counters})) == {"pools": [{"serial": 1}]}
+    counters[2][1], counters[4][0] = 1, 7
+    third = teller.told(replace(reading(3, {1: counters, 2: None}), ring_full=9))
+    assert third.keys() == {"ring_full", "pools"} and third["ring_full"] == 9
+    assert third["pools"][0] == {"serial": 1, "classes": [[2, 9, 1, 0, 0], [4, 7, 0, 0, 0]]}
+    assert third["pools"][1].keys() == names, "a pool is told whole at its first"
+    assert teller.told(reading(4, {2: None})) == {"ring_full": 1, "pools": [{"serial": 2}]}
     teller.restart()
-    assert teller.told(reading(3, {1: counters}))["whole"]
+    again = teller.told(reading(5, {1: counters}))
+    assert again["whole"] and again["pools"][0].keys() == names | {"classes"}
 
 
 def test_what_is_told_by_changes_needs_a_whole_one_before() -> None:
@@ -101,28 +111,58 @@ def test_what_is_told_by_changes_needs_a_whole_one_before() -> None:
     counters = [[1] * CLASS_WORDS for _ in range(CLASSES)]
     teller.told(reading(1, {1: counters}))
     told = teller.told(reading(2, {1: counters}))
-    assert reader.understood(told) is None
+    assert reader.understood(told, 2) is None
     teller.restart()
     whole = reading(3, {1: counters})
-    assert same(reader.understood(teller.told(whole)), whole)
+    assert same(reader.understood(teller.told(whole), 3), whole)
     reader.restart()
-    assert reader.understood(teller.told(whole)) is None
+    assert reader.understood(teller.told(whole), 3) is None
+
+
+def test_what_changes_is_told_and_understood() -> None:
+    """Of whatever has the same members: the first one whole, then what is other."""
+    teller, reader = Changes(), Changes()
+    assert not teller.began and reader.understood({"a": 1}, whole=False) is None
+    for at, now in enumerate([{"a": 1, "b": [2]}, {"a": 1, "b": []}, {"a": 1, "b": []}]):
+        told = teller.told(now)
+        assert told == ({"a": 1, "b": [2]}, {"b": []}, {})[at]
+        assert reader.understood(told, whole=at == 0) == now
+    assert teller.began
+
+
+POOL = {
+    "serial": 1,
+    "address": 4096,
+    "name": "zram0",
+    "since_mono_ns": 1,
+    "created": True,
+    "counters": None,
+}
 
 
 @pytest.mark.parametrize(
     "spoilt",
     [
-        {"mono_ns": None},
+        {"ring_full": None},
         {"pools": 7},
         {"pools": [{}]},
         {"missed_counts": [1]},
-        {"pools": [{"size_classes": 0, "classes": []}]},
+        {"pools": [POOL | {"size_classes": 0}]},
+        {"pools": [POOL | {"size_classes": 1 << 40}]},
+        {"pools": [POOL | {"size_classes": 2, "classes": [[2, 0, 0, 0, 0]]}]},
     ],
 )
 def test_a_reading_that_is_none_is_refused(spoilt: dict[str, Any]) -> None:
     told = {**ReadingCoder().told(reading(1, {1: None})), **spoilt}
     with pytest.raises(BadInputError, match="is none"):
-        ReadingCoder().understood(told)
+        ReadingCoder().understood(told, 1)
+
+
+def test_a_reading_that_is_one_is_not_refused() -> None:
+    """What the ones above are spoilt from."""
+    told = {**ReadingCoder().told(reading(1, {1: None})), "pools": [POOL | {"size_classes": 2}]}
+    found = ReadingCoder().understood(told, 7)
+    assert found is not None and found.mono_ns == 7 and found.pools[0].name == "zram0"
 
 
 def test_coverage_comes_back() -> None:

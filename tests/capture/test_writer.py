@@ -25,7 +25,17 @@ from zpobs.capture import writer as writing
 from zpobs.capture.blocks import HEADER, BlockType, Header, read_body
 from zpobs.capture.reader import CaptureReader
 from zpobs.capture.records import RECORDS_MAX
-from zpobs.capture.steps import Counters, Covered, Ended, Key, Loss, Moment, Records, ScanNoted
+from zpobs.capture.steps import (
+    Counters,
+    Covered,
+    Ended,
+    Key,
+    Loss,
+    Moment,
+    Records,
+    ScanNoted,
+    Swept,
+)
 from zpobs.model import Coverage
 from zpobs.model.state import ModelState
 from zpobs.wire import Words
@@ -53,22 +63,27 @@ def test_steps_come_back_in_their_order(tmp_path: Path) -> None:
     writer.counters(reading(10**9 + 3, {1: None}))
     writer.records(batch(4, 2), 10**9 + 4)
     writer.scan_noted(10**9, 10**9 + 5, ("zram0: busy",))
-    writer.moment(OFFSET_NS, 10**9 + 6, {"x": [1]})
+    writer.moment(OFFSET_NS, 10**9 + 6, {"x": [1], "y": 2})
+    writer.swept(10**9 + 6)
+    writer.moment(OFFSET_NS, 10**9 + 6, {"x": [1], "y": 3})
     writer.key(STATE, 10**9 + 7)
     writer.counters(reading(10**9 + 8, {1: None}))
     writer.end("signal", 10**9 + 9)
     steps = steps_of(write(tmp_path / "c", memory.whole))
-    kinds = [Covered, Records, Counters, Loss, Records, ScanNoted, Moment, Key, Counters, Ended]
-    assert [type(step) for step in steps] == kinds
-    assert [step.mono_ns - 10**9 for step in steps] == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9]
+    kinds = [Covered, Records, Counters, Loss, Records, ScanNoted, Moment, Swept, Moment, Key]
+    assert [type(step) for step in steps] == [*kinds, Counters, Ended]
+    assert [step.mono_ns - 10**9 for step in steps] == [1, 2, 3, 3, 4, 5, 6, 6, 6, 7, 8, 9]
     assert steps[0] == Covered(coverage, 10**9 + 1)
     assert told(steps[1]) == told(Records(batch(3), 10**9 + 2))
     assert steps[3] == Loss(10**9 + 3, 10**9 + 3, 1, 2, 3)
     assert steps[5] == ScanNoted(10**9, 10**9 + 5, ("zram0: busy",))
-    assert isinstance(steps[6], Moment) and steps[6].aside["x"] == [1]
-    key = steps[7]
+    assert [step.aside for step in steps if isinstance(step, Moment)] == [
+        {"x": [1], "y": 2},
+        {"x": [1], "y": 3},
+    ]
+    key = steps[9]
     assert isinstance(key, Key) and key.time_ns == key.mono_ns + OFFSET_NS
-    ended = steps[9]
+    ended = steps[11]
     assert isinstance(ended, Ended) and ended.why == "signal"
     assert ended.totals["lost"] == {"ring_full": 1, "unpaired": 2, "missed_runs": 3}
     assert sum(ended.totals["records"].values()) == 7
@@ -133,7 +148,7 @@ def test_steps_without_records_fill_a_block_too() -> None:
     memory = Memory()
     writer = make_writer(memory)
     for at in range(9):
-        writer.moment(1, at, {"text": "x" * (1 << 20)})
+        writer.moment(1, at, {"text": f"{at}" * (1 << 20)})
     blocks = headers(memory)[1:]
     assert len(blocks) == 2 and all(each.records == 0 for each in blocks)
 

@@ -78,7 +78,7 @@ def test_what_was_written_reads_back(round_: int, device: NativeDevice, tmp_path
         part = [told(step) for step in steps_of(cut) if not isinstance(step, Gap)]
         assert part == whole[: len(part)]
     with CaptureReader(killed.path) as reader:
-        assert not reader.index.ended
+        assert reader.index.end is None
         player = Player(reader)
         player.advance(reader.index.last_ns)
         (pool,) = player.snapshot(zspages=True).pools

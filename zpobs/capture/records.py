@@ -277,6 +277,9 @@ def decoded(table: Table, count: int) -> Words:
         place = rows.places("zspage", at["zspage"], rows.classed)
         order = by_subject(place)
         out[4, rows.classed] = summed_by_subject(coded, order, starts_of(place[order]))
+        stored = rows.by_kind.get(wire.KIND_OBJECT_STORED)
+        if stored is not None and int(out[4, stored].max()) > int(_LOW_HALF):
+            raise BadInputError("a block tells of a value that is too large", found="class_index")
     for code, own in rows.by_kind.items():
         kind = BY_CODE[code]
         name = _subject_of(kind)
