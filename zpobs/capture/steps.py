@@ -15,7 +15,7 @@ from zpobs.errors import BadInputError
 from zpobs.model.inputs import CountersReading, CounterWords, Coverage, PoolReading
 from zpobs.model.scans import CLASSES_MAX
 from zpobs.model.state import ModelState
-from zpobs.wire import CLASS_WORDS, Words
+from zpobs.wire import CLASS_GEOMETRY, CLASS_WORDS, Words
 
 _COUNTED = (
     "ring_full",
@@ -200,12 +200,18 @@ class ReadingCoder:
         )
         if classes is None:
             return out
-        before = self._classes.get(pool.serial)
         now = np.array(classes)
+        before = self._classes.get(pool.serial, np.zeros_like(now))
         self._classes[pool.serial] = now
-        changed = (now != 0 if before is None else now != before).any(axis=1)
-        at = np.flatnonzero(changed).tolist()
-        return out | ({"classes": [[index, *now[index].tolist()] for index in at]} if at else {})
+        grown = (now - before)[:, :CLASS_GEOMETRY]
+        rows = np.flatnonzero(grown.any(axis=1)).tolist()
+        geometry = now[:, CLASS_GEOMETRY]
+        others = np.flatnonzero(geometry != before[:, CLASS_GEOMETRY]).tolist()
+        if rows:
+            out["classes"] = [[index, *grown[index].tolist()] for index in rows]
+        if others:
+            out["geometries"] = [[index, int(geometry[index])] for index in others]
+        return out
 
     def understood(self, told: Mapping[str, Any], mono_ns: int) -> CountersReading | None:
         """Return the reading that JSON tells; None if what it goes by was not read.
@@ -235,7 +241,7 @@ class ReadingCoder:
     def _understood_pool(self, told: Mapping[str, Any]) -> PoolReading:
         serial = int(told["serial"])
         first = serial not in self._pools
-        own = {name: value for name, value in told.items() if name != "classes"}
+        own = {name: told[name] for name in told if name not in ("classes", "geometries")}
         pool = self._pools.setdefault(serial, Changes()).understood(own, whole=first)
         assert pool is not None
         counters = pool["counters"]
@@ -259,10 +265,12 @@ class ReadingCoder:
         classes = self._classes.get(serial)
         if classes is None or len(classes) != size_classes:
             classes = np.zeros((size_classes, CLASS_WORDS), dtype=np.uint64)
-        elif told.get("classes"):
+        elif "classes" in told or "geometries" in told:
             classes = classes.copy()
-        for index, *words in told.get("classes", ()):
-            classes[index] = words
+        for index, *grown in told.get("classes", ()):
+            classes[index, :CLASS_GEOMETRY] += np.array(grown, dtype=np.uint64)
+        for index, geometry in told.get("geometries", ()):
+            classes[index, CLASS_GEOMETRY] = geometry
         self._classes[serial] = classes
         return classes
 

@@ -27,7 +27,10 @@ from zpobs.model.state import ModelState
 from zpobs.wire import Words
 
 # How old what is told may get before it is written.
-BLOCK_NS = 1_000_000_000
+BLOCK_NS = 2_000_000_000
+# How long a reading may wait that tells nothing but higher counts.
+_READING_NS = 1_000_000_000
+_LOSSES = ("ring_full", "unpaired", "missed_runs")
 # JSON of steps that a block may have, besides its records.
 _STEPS_BYTES_MAX = 4 << 20
 # A key is worth its bytes when what it spares the reading of is so many times as long, ...
@@ -35,6 +38,14 @@ _KEY_SHARE = 8
 _KEY_EVERY_BYTES = 1 << 20
 # ... and some time has gone by.
 _KEY_EVERY_NS = 10_000_000_000
+
+
+def _tells_more(before: CountersReading, reading: CountersReading) -> bool:
+    """Tell whether a reading tells of losses or of other pools than the one before."""
+    counts = ("untracked_pools", "missed_counting_runs", "missed_counts", *_LOSSES)
+    return any(getattr(before, name) != getattr(reading, name) for name in counts) or [
+        (pool.serial, pool.name, pool.created) for pool in before.pools
+    ] != [(pool.serial, pool.name, pool.created) for pool in reading.pools]
 
 
 class Sink(Protocol):
@@ -103,6 +114,11 @@ class CaptureWriter:
         self._first_ns = now_ns
         self._last_ns = now_ns
         self._last_reading: CountersReading | None = None
+        # The newest one, as long as it is not told.
+        self._held: CountersReading | None = None
+        self._told_reading_ns = now_ns
+        self._lost: dict[str, int] = {}
+        self._lost_ns = 0
         self._key_bytes = 0
         self._since_key_bytes = 0
         self._key_ns = now_ns
@@ -127,22 +143,39 @@ class CaptureWriter:
                 self.flush()
 
     def counters(self, reading: CountersReading) -> None:
-        """Take a reading that a model took, and what it tells to be lost."""
-        before = self._last_reading
+        """Take a reading that a model took.
+
+        One that tells nothing but higher counts is told with what is told next that needs it, or
+        after a while: sessions read several times a second.
+        """
+        before, self._held = self._last_reading, reading
         self._last_reading = reading
+        if (
+            before is None
+            or _tells_more(before, reading)
+            or reading.mono_ns - self._told_reading_ns >= _READING_NS
+        ):
+            self._tell_reading()
+
+    def _tell_reading(self) -> None:
+        """Tell the newest reading, if it was not told, and what was lost since the one before."""
+        reading, self._held = self._held, None
+        if reading is None:
+            return
+        self._told_reading_ns = reading.mono_ns
         self.totals.tally.take(reading)
         self._step(["counters", reading.mono_ns, self._readings.told(reading)], reading.mono_ns)
-        grown = {
-            name: getattr(reading, name) - (getattr(before, name) if before else 0)
-            for name in ("ring_full", "unpaired", "missed_runs")
-        }
+        lost = {name: getattr(reading, name) for name in _LOSSES}
+        grown = {name: count - self._lost.get(name, 0) for name, count in lost.items()}
         if any(grown.values()):
-            since_ns = before.mono_ns if before else reading.mono_ns
             self.totals.lost.update(grown)
+            since_ns = self._lost_ns or reading.mono_ns
             self._step(["loss", reading.mono_ns, {"since_ns": since_ns, **grown}], reading.mono_ns)
+        self._lost, self._lost_ns = lost, reading.mono_ns
 
     def scan_noted(self, begin_ns: int, mono_ns: int, missing: tuple[str, ...]) -> None:
         """Take the end of a round of scans."""
+        self._tell_reading()
         told = {"begin_ns": begin_ns, "missing": list(missing)}
         self._step(["scan", mono_ns, told], mono_ns)
 
@@ -157,6 +190,7 @@ class CaptureWriter:
 
     def moment(self, time_ns: int, mono_ns: int, aside: Mapping[str, Any]) -> None:
         """Take what stands beside the model."""
+        self._tell_reading()
         whole = {} if self._asides.began else {"whole": True}
         changed = self._asides.told(aside)
         self._step(["moment", mono_ns, {"time_ns": time_ns, "aside": changed, **whole}], mono_ns)
@@ -188,6 +222,7 @@ class CaptureWriter:
 
     def key(self, state: ModelState, now_ns: int) -> None:
         """Write a key: all that is known as of now."""
+        self._tell_reading()
         self.flush()
         before = self.totals.bytes
         clock = {"time_ns": self._wall_ns(now_ns), "mono_ns": now_ns}
@@ -224,6 +259,7 @@ class CaptureWriter:
 
     def end(self, why: str, now_ns: int) -> None:
         """Write what is left, and that this is all."""
+        self._tell_reading()
         self.flush()
         told = {"why": why, "totals": self.totals.to_json(), "mono_ns": now_ns}
         self._write(BlockType.END, told, span_ns=(now_ns, now_ns))
