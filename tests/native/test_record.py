@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,3 +293,35 @@ def test_nothing_can_be_verified_of_scans_alone(used: NativeDevice, file: Path) 
     done = run("verify", "--replay", str(file))
     assert done.returncode == EXIT_FINDING
     assert "no scan that probes led up to" in done.stderr
+
+
+GOLDEN = sorted((Path(__file__).resolve().parents[1] / "data/captures").glob("*.zpcap"))
+READERS = (
+    ("info", "--json", "--check"),
+    ("scan", "--json", "--replay"),
+    ("top", "--once", "--json", "--replay"),
+    ("exporter", "--once", "--replay"),
+)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+@pytest.mark.parametrize("name", [file.name for file in GOLDEN])
+@pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[0])
+def test_captures_open_where_there_is_no_bpf_and_no_right(
+    name: str, arguments: tuple[str, ...]
+) -> None:
+    """No capability, nothing in /sys, no libbpf, no bcc: the kernel that made it is elsewhere."""
+    file = GOLDEN[0].with_name(name)
+    hidden = (
+        "import sys, ctypes.util, runpy; sys.modules['bcc'] = None; "
+        "ctypes.util.find_library = lambda name: None; sys.argv[0] = 'zpobs'; "
+        "runpy.run_module('zpobs', run_name='__main__')"
+    )
+    inner = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", hidden]
+    script = f"mount -t tmpfs none /sys && exec {shlex.join([*inner, *arguments, str(file)])}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    # What made a figure less than exact is told there as well.
+    assert done.returncode == EXIT_OK, done.stderr
+    assert done.stdout
