@@ -13,16 +13,19 @@ from tests.capture.support import (
     OFFSET_NS,
     Memory,
     digest,
+    make_aside,
     make_capture,
     make_writer,
     steps_of,
     told,
     write,
 )
-from tests.model.support import snapshot
+from tests.capture.test_steps import reading
+from tests.model.support import FULL_COVERAGE, KERNEL, snapshot
 from zpobs.capture.reader import CaptureReader
 from zpobs.capture.replay import Player
-from zpobs.capture.steps import Key, Records, Step
+from zpobs.capture.steps import Counters, Key, Moment, Records, Step
+from zpobs.model import ShadowModel
 from zpobs.model.state import ModelState
 
 
@@ -141,6 +144,40 @@ def test_a_file_is_read_as_often_as_wanted(tmp_path: Path) -> None:
             for one, other in zip(reader.steps(), reader.steps(), strict=True)
         ]
         assert both == [(each, each) for each in whole]
+
+
+def test_what_changed_behind_a_gap_is_not_known_until_it_is_told_whole(tmp_path: Path) -> None:
+    """Moments have nothing beside them and readings are left out, up to the next key."""
+    memory = Memory()
+    writer = make_writer(memory)
+    asides = [make_aside({1: name}).to_json() for name in ("zram1", "zram2")]
+    state = ShadowModel(KERNEL, FULL_COVERAGE).state()
+    for at in range(4):
+        if at == 3:
+            writer.key(state, 10**9 + 10 * at)
+        writer.counters(reading(10**9 + 10 * at, {1: None}))
+        writer.moment(OFFSET_NS + 10**9 + 10 * at, 10**9 + 10 * at, asides[at % 2])
+        writer.flush()
+    writer.end("duration", 10**9 + 40)
+    whole = steps_of(write(tmp_path / "whole", memory.whole))
+    assert _beside(whole) == [*asides, *asides]
+    assert sum(isinstance(step, Counters) for step in whole) == 4
+    _, lost, *left = memory.blocks
+    cut = write(tmp_path / "cut", memory.blocks[0] + b"".join(left))
+    steps = steps_of(cut)
+    assert lost and _beside(steps) == [None, None, asides[1]]
+    assert [step.mono_ns for step in steps if isinstance(step, Counters)] == [10**9 + 30]
+    with CaptureReader(cut) as reader:
+        player = Player(reader)
+        player.advance(10**9 + 25)
+        assert player.snapshot().owned is None
+        player.advance(10**9 + 40)
+        owned = player.snapshot().owned
+        assert owned is not None and set(owned.zram) == {"zram2"}
+
+
+def _beside(steps: list[Step]) -> list[object]:
+    return [step.aside for step in steps if isinstance(step, Moment)]
 
 
 def test_what_is_played_shows_what_was_so(tmp_path: Path) -> None:
