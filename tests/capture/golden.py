@@ -24,7 +24,8 @@ from zpobs.capture.steps import Key, Records
 from zpobs.snapshot import Snapshot
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "captures"
-RECORDED = "zram-6.18.zpcap"
+# By scans alone; by probes, with objects, of a churn in a guest.
+RECORDED = ("zram-6.18.zpcap", "zram-7.3.zpcap")
 GENERATED = {"probes-1.zpcap": False, "anonymous-1.zpcap": True}
 _SEED = 17
 # The zstd that made the files as they are.
@@ -96,5 +97,6 @@ if __name__ == "__main__":
     for name in GENERATED:
         (FOLDER / name).write_bytes(made(name))
         tell_facts(FOLDER / name)
-    if not (FOLDER / RECORDED).with_suffix(".json").exists():
-        tell_facts(FOLDER / RECORDED)
+    for name in RECORDED:
+        if not (FOLDER / name).with_suffix(".json").exists():
+            tell_facts(FOLDER / name)

@@ -13,6 +13,7 @@ from tests.capture.support import steps_of, told, write
 from zpobs.capture.blocks import FORMAT_VERSION, HEADER, Header
 from zpobs.capture.layout import KINDS
 from zpobs.capture.reader import CaptureReader
+from zpobs.capture.summary import summary_of
 
 SIZE_MAX = 60_000
 
@@ -26,8 +27,8 @@ def test_a_golden_capture_reads_as_ever(path: Path) -> None:
 
 def test_there_are_golden_captures_of_this_version() -> None:
     names = {path.name for path in golden.FOLDER.glob("*.zpcap")}
-    assert {golden.RECORDED, *golden.GENERATED} <= names
-    data = (golden.FOLDER / golden.RECORDED).read_bytes()
+    assert {*golden.RECORDED, *golden.GENERATED} <= names
+    data = (golden.FOLDER / golden.RECORDED[0]).read_bytes()
     assert Header.of(data[: HEADER.size]) is not None
     assert int.from_bytes(data[8:10], "little") == FORMAT_VERSION
 
@@ -50,9 +51,22 @@ def test_the_generated_one_has_everything() -> None:
     assert facts["steps"].keys() == steps | {"Swept"}
 
 
-def test_the_recorded_one_is_of_a_kernel() -> None:
-    with CaptureReader(golden.FOLDER / golden.RECORDED) as reader:
-        assert str(reader.environment["kernel"]["release"]).startswith("6.18")
-        assert reader.environment["host"]["name"] == "golden"
-    facts = golden.facts(golden.FOLDER / golden.RECORDED)
-    assert facts["ended"] and facts["pools"][0][4] > 0
+@pytest.mark.parametrize("name", golden.RECORDED)
+def test_the_recorded_ones_are_of_kernels(name: str) -> None:
+    """Of that release, ended, and with a pool that was in use."""
+    with CaptureReader(golden.FOLDER / name) as reader:
+        release = str(reader.environment["kernel"]["release"])
+        assert release.startswith(name.removeprefix("zram-").removesuffix(".zpcap"))
+        assert reader.environment["host"]["name"] in ("golden", "lab")
+    facts = golden.facts(golden.FOLDER / name)
+    assert facts["ended"] and facts["records"]["state"] > 0
+
+
+def test_the_one_of_probes_tells_of_every_operation() -> None:
+    """What was counted is what was told one by one."""
+    with CaptureReader(golden.FOLDER / golden.RECORDED[1]) as reader:
+        summary = summary_of(reader, check=True)
+    assert summary.records is not None and summary.operations is not None
+    assert summary.records["object_owner"] == summary.operations["allocs"] > 400
+    assert summary.records["object_freed"] == summary.operations["frees"] > 400
+    assert not any(summary.lost.values())
