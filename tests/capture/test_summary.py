@@ -107,6 +107,16 @@ def test_pools_that_come_and_go_are_tallied() -> None:
     assert tally.pools == ["zram1", "zram2", "zram3"]
 
 
+def test_a_pool_of_which_the_beginning_was_seen_is_tallied_whole() -> None:
+    """There was no pool at the first reading, so all was done since."""
+    tally = Tally()
+    tally.take(reading(0, {}))
+    tally.take(reading(1, {1: 31}))
+    tally.take(reading(2, {1: 40}))
+    assert tally.operations is not None
+    assert tally.operations["allocs"] == 40
+
+
 def test_what_no_hook_counts_is_not_tallied() -> None:
     """Rather than told as nothing."""
     tally = Tally("zram1")

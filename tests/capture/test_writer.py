@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from tests.capture.support import (
     told,
     write,
 )
-from tests.capture.test_steps import reading
+from tests.capture.test_steps import CLASSES, reading
+from zpobs import wire
 from zpobs.capture import writer as writing
 from zpobs.capture.blocks import HEADER, BlockType, Header, read_body
 from zpobs.capture.reader import CaptureReader
@@ -36,7 +38,7 @@ from zpobs.capture.steps import (
     ScanNoted,
     Swept,
 )
-from zpobs.model import Coverage
+from zpobs.model import CountersReading, Coverage
 from zpobs.model.state import ModelState
 from zpobs.wire import Words
 
@@ -98,6 +100,37 @@ def test_loss_is_told_once_and_by_how_much() -> None:
         now = reading(mono_ns, {})
         writer.counters(type(now)(mono_ns, lost, 0, 0, 0, ()))
     assert writer.totals.lost == {"ring_full": 4, "unpaired": 0, "missed_runs": 0}
+
+
+def test_readings_wait_but_for_what_is_new(tmp_path: Path) -> None:
+    """Higher counts are told once a second; what a pool had when it went is told before that."""
+
+    def counted(mono_ns: int, allocs: int, *serials: int) -> CountersReading:
+        classes = [[0] * wire.CLASS_WORDS for _ in range(CLASSES)]
+        classes[2][wire.CLASS_ALLOCS] = allocs
+        return replace(
+            reading(mono_ns, dict.fromkeys(serials, classes)),
+            ring_full=0,
+            unpaired=0,
+            missed_runs=0,
+        )
+
+    memory, begin = Memory(), 10**9
+    writer = make_writer(memory)
+    for at, (allocs, serials) in enumerate([(1, (1,)), (2, (1,)), (3, (1,)), (4, ()), (5, (2,))]):
+        writer.counters(counted(begin + at, allocs, *serials))
+    writer.counters(counted(begin + 2 * 10**9, 6, 2))
+    writer.counters(counted(begin + 2 * 10**9 + 1, 7, 2))
+    writer.end("signal", begin + 3 * 10**9)
+    steps = steps_of(write(tmp_path / "c", memory.whole))
+    told = [step.reading for step in steps if isinstance(step, Counters)]
+    at = [each.mono_ns - begin for each in told]
+    assert at == [0, 2, 3, 4, 2 * 10**9, 2 * 10**9 + 1]
+    assert told[1].pools[0].class_counters is not None
+    assert told[1].pools[0].class_counters[2, wire.CLASS_ALLOCS] == 3
+    ended = steps[-1]
+    assert isinstance(ended, Ended)
+    assert ended.totals["operations"]["allocs"] == (3 - 1) + 7
 
 
 def test_a_batch_that_does_not_fit_begins_a_block() -> None:

@@ -47,10 +47,10 @@ class Tally:
             if counts is None:
                 continue
             if pool.serial not in self._first:
-                # Of a pool that came meanwhile all was done meanwhile.
+                # Of a pool that came meanwhile, or was counted from then on, all was done meanwhile.
                 self._first[pool.serial] = dict.fromkeys(counts, 0) if self._began else counts
             self._last[pool.serial] = counts
-        self._began = self._began or bool(self._last)
+        self._began = True
 
     @property
     def pools(self) -> list[str]:

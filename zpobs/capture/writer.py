@@ -148,13 +148,13 @@ class CaptureWriter:
         One that tells nothing but higher counts is told with what is told next that needs it, or
         after a while: sessions read several times a second.
         """
-        before, self._held = self._last_reading, reading
-        self._last_reading = reading
-        if (
-            before is None
-            or _tells_more(before, reading)
-            or reading.mono_ns - self._told_reading_ns >= _READING_NS
-        ):
+        before, self._last_reading = self._last_reading, reading
+        more = before is None or _tells_more(before, reading)
+        if more:
+            # What was counted last of a pool that is gone now.
+            self._tell_reading()
+        self._held = reading
+        if more or reading.mono_ns - self._told_reading_ns >= _READING_NS:
             self._tell_reading()
 
     def _tell_reading(self) -> None:
