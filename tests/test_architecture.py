@@ -275,6 +275,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zpobs.machine",
         "zpobs.session",
         "zpobs.single_scan",
+        "zpobs.snapshot",
         "zpobs.sources.witnesses",
         "zpobs.verify",
         "zpobs.views",

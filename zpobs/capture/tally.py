@@ -47,7 +47,7 @@ class Tally:
             if counts is None:
                 continue
             if pool.serial not in self._first:
-                # Of a pool that came meanwhile, or was counted from then on, all was done meanwhile.
+                # Of a pool that was counted only meanwhile all was done meanwhile.
                 self._first[pool.serial] = dict.fromkeys(counts, 0) if self._began else counts
             self._last[pool.serial] = counts
         self._began = True

@@ -87,6 +87,9 @@ _TextfileOption = Annotated[
         metavar="FILE", help="Write each page to this file for node_exporter's textfile collector."
     ),
 ]
+_OnceOption = Annotated[
+    bool, typer.Option("--once", help="One page to standard output or --textfile, then end.")
+]
 _IntervalOption = Annotated[
     float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between snapshots.")
 ]
@@ -161,9 +164,7 @@ def exporter(
     tls_key: _KeyOption = None,
     tls_client_ca: _ClientCaOption = None,
     textfile: _TextfileOption = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="One page to standard output or --textfile, then end.")
-    ] = False,
+    once: _OnceOption = False,
     interval: _IntervalOption = 5.0,
     per_class: _PerClassOption = False,
     per_class_fullness: _PerClassFullnessOption = False,
@@ -194,22 +195,18 @@ def exporter(
     _refuse(ctx, replayed=replay is not None)
     place = _place(listen, once=once, textfile=textfile)
     tls = _tls(tls_cert, tls_key, tls_client_ca, place)
-    ring_bytes = parse_ring_size(ring_size)
-    _check_packages()
-    if textfile is not None:
-        from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415 - nor writes any
-
-        check_textfile(textfile)
+    _check_packages(textfile)
     from zpobs.views.exporter import ExporterOptions  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.views.metrics.metric import Choice  # noqa: PLC0415
     from zpobs.wishes import Wishes  # noqa: PLC0415
 
     sampling = sampling_of(objects, objects_rate, objects_seed)
+    chosen = Choice(per_class, per_class_fullness, objects=bool(sampling or replay))
     wishes = Wishes(
         loader=loader.value,
         attach=attach.value,
         skip=frozenset(skip_hook or ()),
-        ring_bytes=ring_bytes,
+        ring_bytes=parse_ring_size(ring_size),
         pool=pool,
         scan=scan,
         rescan_s=rescan,
@@ -220,7 +217,7 @@ def exporter(
     )
     options = ExporterOptions(
         interval_s=interval,
-        choice=Choice(per_class, per_class_fullness, objects=bool(sampling or replay)),
+        choice=chosen,
         pool=pool,
         once=once,
         textfile=textfile,
@@ -228,11 +225,8 @@ def exporter(
         version=version(),
         fine_latency=latency_buckets is _Buckets.FINE,
     )
-    if replay is None:
-        source = _opened_session(wishes, options)
-    else:
-        source = _opened_capture(replay, options, parse_speed(speed), at, life=life)
-    _run(source, options, place, tls)
+    given = None if replay is None else (replay, parse_speed(speed), at)
+    _run(_opened(wishes, options, given), options, place, tls)
 
 
 def _refuse(ctx: typer.Context, *, replayed: bool) -> None:
@@ -247,22 +241,24 @@ def _refuse(ctx: typer.Context, *, replayed: bool) -> None:
 _Source = tuple["SnapshotSource", "Callable[[], Checks] | None", bool]
 
 
+# A capture, its speed, and where to begin.
+_Replay = tuple[Path, float | None, str | None]
+
+
 @contextlib.contextmanager
-def _opened_session(wishes: Wishes, options: ExporterOptions) -> Iterator[_Source]:
+def _opened(wishes: Wishes, options: ExporterOptions, replay: _Replay | None) -> Iterator[_Source]:
+    """Open the host, or a capture in its place."""
+    if replay is not None:
+        path, speed, at = replay
+        step_s = options.interval_s
+        with opened_replay(path, speed=speed, at=at, step_s=step_s, life=wishes.life) as source:
+            yield source, None, True
+        return
     from zpobs.session import open_session  # noqa: PLC0415 - --help needs none of it
 
     with open_session(wishes, attach=False) as session:
         verified = options.verify_s and session.scans
         yield session, _verifier(session, options.pool) if verified else None, session.scans
-
-
-@contextlib.contextmanager
-def _opened_capture(
-    path: Path, options: ExporterOptions, speed: float | None, at: str | None, *, life: bool
-) -> Iterator[_Source]:
-    interval_s = options.interval_s
-    with opened_replay(path, speed=speed, at=at, step_s=interval_s, life=life) as source:
-        yield source, None, True
 
 
 def _run(
@@ -325,7 +321,8 @@ def _tls(
     return certificate, key, client_ca
 
 
-def _check_packages() -> None:
+def _check_packages(textfile: Path | None) -> None:
+    """Raise what is wrong before anything is opened: a package, or where a page is to go."""
     for module, package in (("prometheus_client", "prometheus-client"), ("psutil", "psutil")):
         try:
             importlib.import_module(module)
@@ -335,6 +332,10 @@ def _check_packages() -> None:
                 found=str(error),
                 hint=f"apt install python3-{package}",
             ) from error
+    if textfile is not None:
+        from zpobs.views.metrics.textfile import check_textfile  # noqa: PLC0415 - nor writes any
+
+        check_textfile(textfile)
 
 
 @contextlib.contextmanager

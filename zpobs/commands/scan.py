@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from zpobs.errors import UsageError
 
 if TYPE_CHECKING:
     from zpobs.scans import ScanResult
+    from zpobs.snapshot import Snapshot
 
 EXAMPLES = """\
 Examples:
@@ -97,11 +99,7 @@ def scan(
     if class_index is not None:
         _check_class(result, class_index)
     if address is not None and not any(len(chosen(each, choice)) for each in snapshot.pools):
-        raise UsageError(
-            f"no zspage{'' if class_index is None else f' of class {class_index}'} is at {zspage}",
-            found=f"{sum(each.zspages for each in snapshot.pools)} others",
-            hint="zpobs scan --zspages; zspages come and go",
-        )
+        raise _no_zspage(snapshot, zspage or "", class_index)
     details = None
     if descriptors:
         dumps = {
@@ -115,15 +113,28 @@ def scan(
             for reason in warnings(snapshot):
                 typer.echo(f"zpobs: {reason}", err=True)
             write_json(snapshot, choice, details, sys.stdout)
-            return
-        lines: list[str] = []
-        for line in render(snapshot, choice, details):
-            lines.append(line)
-            if len(lines) == _LINES_PER_WRITE:
-                sys.stdout.write("\n".join([*lines, ""]))
-                lines.clear()
-        sys.stdout.write("\n".join([*lines, ""]))
-        sys.stdout.flush()
+        else:
+            _write_lines(render(snapshot, choice, details))
+
+
+def _no_zspage(snapshot: Snapshot, zspage: str, class_index: int | None) -> UsageError:
+    return UsageError(
+        f"no zspage{'' if class_index is None else f' of class {class_index}'} is at {zspage}",
+        found=f"{sum(each.zspages for each in snapshot.pools)} others",
+        hint="zpobs scan --zspages; zspages come and go",
+    )
+
+
+def _write_lines(lines: Iterable[str]) -> None:
+    """Write lines as they come, many at a time."""
+    waiting: list[str] = []
+    for line in lines:
+        waiting.append(line)
+        if len(waiting) == _LINES_PER_WRITE:
+            sys.stdout.write("\n".join([*waiting, ""]))
+            waiting.clear()
+    sys.stdout.write("\n".join([*waiting, ""]))
+    sys.stdout.flush()
 
 
 def _replayed(

@@ -23,15 +23,21 @@ from zpobs.commands.common import (
     parse_ring_size,
     progress,
 )
-from zpobs.commands.replaying import ReplayOption
-from zpobs.errors import EXIT_FINDING, UsageError
+from zpobs.commands.replaying import ReplayOption, refuse_given
+from zpobs.errors import EXIT_FINDING
 
 if TYPE_CHECKING:
     from zpobs.session import Session
     from zpobs.verify.rounds import Report, Verifier
     from zpobs.views.top import StopSignal
+    from zpobs.wishes import Wishes
 
 _INTERVAL_S = 5.0
+
+_NoScanOption = Annotated[
+    bool,
+    typer.Option("--no-scan", help="Feed the model by probes alone: older pools are unknown."),
+]
 
 EXAMPLES = """\
 Examples:
@@ -43,9 +49,22 @@ Examples:
   zpobs verify --no-scan --interval 5         the model is fed by probes alone
   zpobs verify --replay run.zpcap             each scan of a capture, against its probes
 """
+# What decides what is compared with what, and when; of a capture that is decided.
+_OF_SESSIONS = (
+    "invariants",
+    "interval",
+    "duration",
+    "wait",
+    "no_scan",
+    "loader",
+    "attach",
+    "skip_hook",
+    "ring_size",
+)
 
 
 def verify(
+    ctx: typer.Context,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per round (schema 1), no text.")
     ] = False,
@@ -70,10 +89,7 @@ def verify(
         int, typer.Option(min=0, metavar="N", help="Differences of a pool that the text lists.")
     ] = 20,
     pool: PoolOption = None,
-    no_scan: Annotated[
-        bool,
-        typer.Option("--no-scan", help="Feed the model by probes alone: older pools are unknown."),
-    ] = False,
+    no_scan: _NoScanOption = False,
     loader: LoaderOption = LoaderChoice.AUTO,
     attach: AttachOption = AttachChoice.AUTO,
     skip_hook: SkipHookOption = None,
@@ -82,22 +98,16 @@ def verify(
 ) -> None:
     """Freeze the model, scan the kernel independently, and compare zspage by zspage.
 
-    Also holds the kernel's own figures (mm_stat and others) against the model.
-    Once, or live with --interval or --duration until then or a signal. Exit
-    status 1: a difference, a violated invariant, an exact witness that
-    contradicts, or nothing could be verified.
-
-    With ``--replay`` the model is played up to each scan that the capture holds,
-    and compared with what that scan found.
+    Also holds the kernel's own figures (mm_stat and others) against the model. Once, or live with
+    --interval or --duration until then or a signal. Exit status 1: a difference, a violated
+    invariant, an exact witness that contradicts, or nothing could be verified. With --replay the
+    model is played up to each scan in a capture, and compared with what that scan found.
     """
     if replay is not None:
-        _verify_capture(replay, pool, invariants=invariants, as_json=as_json, limit=limit)
+        refuse_given(ctx, _OF_SESSIONS, f"--replay {replay}, which decides it", "without it")
+        _verify_capture(replay, pool, as_json=as_json, limit=limit)
         return
-    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
-    from zpobs.sources.witnesses import read_witnesses  # noqa: PLC0415
-    from zpobs.verify.rounds import Verifier  # noqa: PLC0415
-    from zpobs.views.top import StopSignal  # noqa: PLC0415
-    from zpobs.wishes import Wishes  # noqa: PLC0415
+    from zpobs.wishes import Wishes  # noqa: PLC0415 - --help needs no NumPy
 
     wishes = Wishes(
         loader=loader.value,
@@ -111,29 +121,31 @@ def verify(
     )
     live = interval is not None or duration is not None
     rounds = _Rounds(
-        every_s=(_INTERVAL_S if interval is None else interval) if live else None,
+        every_s=(interval or _INTERVAL_S) if live else None,
         duration_s=float("inf") if duration is None else duration,
         wait_s=wait,
         as_json=as_json,
         limit=limit,
     )
+    _verify_kernel(wishes, rounds, invariants=invariants)
+
+
+def _verify_kernel(wishes: Wishes, rounds: _Rounds, *, invariants: bool) -> None:
+    """Report round by round; exit with EXIT_FINDING unless all are equal."""
+    from zpobs.session import open_session  # noqa: PLC0415 - --help needs no NumPy
+    from zpobs.sources.witnesses import read_witnesses  # noqa: PLC0415
+    from zpobs.verify.rounds import Verifier  # noqa: PLC0415
+    from zpobs.views.top import StopSignal  # noqa: PLC0415
+
     with output_checked(), StopSignal() as stop, open_session(wishes, progress=progress) as session:
-        verifier = Verifier(session, read_witnesses, pool=pool, invariants=invariants)
+        verifier = Verifier(session, read_witnesses, pool=wishes.pool, invariants=invariants)
         well = _run(session, verifier, rounds, stop)
     if not well:
         raise typer.Exit(EXIT_FINDING)
 
 
-def _verify_capture(
-    file: Path, pool: str | None, *, invariants: bool, as_json: bool, limit: int
-) -> None:
+def _verify_capture(file: Path, pool: str | None, *, as_json: bool, limit: int) -> None:
     """Report of each scan in a capture; exit with EXIT_FINDING unless all are equal."""
-    if invariants:
-        raise UsageError(
-            "--invariants reads descriptors",
-            found=f"--replay {file}, which does not hold them",
-            hint="only one of the two",
-        )
     from zpobs.capture.reader import CaptureReader  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.capture.replay import Player  # noqa: PLC0415
     from zpobs.verify.replayed import recorded_rounds  # noqa: PLC0415
