@@ -59,7 +59,7 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacksError, match="No such file"):
         CaptureFile(tmp_path / "nowhere" / "run.zpcap")
-    with pytest.raises(EnvironmentLacksError, match="Is a directory"):
+    with pytest.raises(UsageError, match="no regular file"):
         CaptureFile(tmp_path, overwrite=True)
 
 

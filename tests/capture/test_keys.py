@@ -10,11 +10,24 @@ from hypothesis.extra import numpy as hnp
 
 from tests.capture.support import digest, make_capture
 from zpobs.capture.blocks import PLAIN_BYTES_MAX, BlockEncoder, BlockType, Body, Header, read_body
-from zpobs.capture.columns import COUNT_MAX
+from zpobs.capture.columns import COUNT_MAX, Column, Table
 from zpobs.capture.keys import KeyReader, told_key
+from zpobs.errors import BadInputError
 from zpobs.model.state import ModelState
 
 TYPES = st.sampled_from(["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "?"])
+
+
+def test_a_key_takes_no_more_memory_than_what_it_brings() -> None:
+    """Columns of which nothing stands in planes are as large as others once they are filled."""
+    names = {f"t.c{at}": [COUNT_MAX, "uint64"] for at in range(500)}
+    told = {"key": [0, 1 << 16], "values": {}, "lengths": names}
+    columns = [Column(f"{name}@0", "delta", 0, COUNT_MAX, 1) for name in names]
+    with pytest.raises(BadInputError, match="too large a state") as refused:
+        KeyReader().take(Body(told, Table(columns, memoryview(b""))))
+    # What was filled until then, not the gigabyte that it tells of.
+    filled, _, _ = refused.value.found.partition(" ")
+    assert int(filled.replace(",", "")) < 32 << 20
 
 
 def bodies(state: ModelState) -> list[Body]:

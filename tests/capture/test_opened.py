@@ -16,6 +16,7 @@ from zpobs.capture.opened import Capture
 from zpobs.errors import BadInputError, UsageError
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/captures-in-python.md"
+GOLDEN = PAGE.parents[1] / "tests/data/captures"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 STEPS = [(at * 37 % 140, at * 101 % 10_000) for at in range(400)]
 
@@ -72,12 +73,47 @@ def test_snapshots_go_from_the_beginning_to_the_end(path: Path) -> None:
     with zpobs.open_capture(path) as capture:
         shots = list(capture.snapshots(every_s=capture.seconds / 7))
         moments = [shot.mono_ns for shot in shots]
-        assert moments[0] == capture.begin_ns
+        assert moments[0] == capture.began_ns
         assert moments[-1] == capture.end_ns
         assert moments == sorted(set(moments))
         assert shots[-1].pools
         last = capture.at(capture.end_ns, zspages=True)
         assert [pool.zspages for pool in last.pools] == [pool.zspages for pool in shots[-1].pools]
+
+
+def test_what_is_damaged_behind_the_last_records_is_told(path: Path, tmp_path: Path) -> None:
+    """With a batch of none: whoever goes by batches knows what a summary does."""
+    (tmp_path / "cut.zpcap").write_bytes(path.read_bytes()[:-100])
+    with zpobs.open_capture(tmp_path / "cut.zpcap") as capture:
+        *batches, last = capture.batches()
+        assert all(len(batch) and not batch.gaps for batch in batches)
+        assert (len(last), len(last.gaps)) == (0, 1)
+        assert last.first == sum(len(batch) for batch in batches)
+
+
+def test_losses_told_are_those_of_the_summary() -> None:
+    """Also those behind the last records."""
+    with zpobs.open_capture(GOLDEN / "probes-1.zpcap") as capture:
+        lost = sum(loss.ring_full for batch in capture.batches() for loss in batch.lost)
+        assert lost == capture.summary().lost["ring_full"] > 0
+
+
+def test_the_first_state_of_a_recorded_kernel_has_its_pools() -> None:
+    """As it was when the first scans had been made."""
+    with zpobs.open_capture(GOLDEN / "zram-6.18.zpcap") as capture:
+        (pool,) = capture.at(capture.began_ns, zspages=True).pools
+        assert pool.zspages == 0 and pool.status == "exact"
+        assert next(iter(capture.snapshots())).pools
+        assert len(capture.class_table) == 119
+
+
+def test_a_moment_that_is_not_in_it_is_refused(path: Path) -> None:
+    """A wall-clock time is none of its moments."""
+    with zpobs.open_capture(path) as capture:
+        for moment in (0, capture.end_ns + 1, capture.wall_ns(capture.begin_ns)):
+            with pytest.raises(UsageError, match="is not in the capture"):
+                capture.at(moment)
+        assert sum(len(batch) for batch in capture.batches(-5)) == len(all_words(capture))
 
 
 def test_facts(path: Path) -> None:

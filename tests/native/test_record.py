@@ -169,7 +169,8 @@ def test_a_full_disk_is_one_line_and_what_was_written_reads_back(
     file = small_disk / "full.zpcap"
     done = run("record", str(file), "--pool", used.name, "--interval", "0.2", "--quiet")
     assert done.returncode == EXIT_ENVIRONMENT
-    (line,) = done.stderr.splitlines()
+    told, line = done.stderr.splitlines()
+    assert told.startswith("zpobs: no probe is attached")
     assert line.startswith(f"zpobs: cannot write {file}; found: No space left on device")
     with CaptureReader(file) as reader:
         assert reader.index.damage == []
@@ -245,6 +246,8 @@ def test_a_flight_recorder_writes_when_a_condition_is_met(used: NativeDevice, fi
         (["--last", "60s", "--max-size", "1M"], "--last writes what it holds"),
         (["--last", "soon"], "--last soon is no time"),
         (["--max-size", "many"], "--max-size many is no size"),
+        (["--memory", "1M"], "--memory holds nothing"),
+        (["--no-objects", "--objects-rate", "4"], "--objects-rate chooses nothing"),
     ],
 )
 def test_what_cannot_be_asked_for(file: Path, arguments: list[str], told: str) -> None:
@@ -253,6 +256,17 @@ def test_what_cannot_be_asked_for(file: Path, arguments: list[str], told: str) -
     assert done.returncode == EXIT_USAGE
     (line,) = done.stderr.splitlines()
     assert told in line
+    assert not file.exists()
+
+
+def test_what_only_probes_count_is_not_waited_for(file: Path) -> None:
+    """Here none can be attached: it would never come."""
+    done = run("record", str(file), "--last", "60s", "--when", "failures>0")
+    assert done.returncode == EXIT_ENVIRONMENT
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "zpobs: --when failures can never come true; found: no probe is attached"
+    )
     assert not file.exists()
 
 

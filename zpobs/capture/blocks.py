@@ -240,20 +240,22 @@ def places(file: BinaryIO, begin: int = 0) -> Iterator[Place | Damage]:
         at = found
 
 
-_SEARCH_BYTES = 1 << 20
+# What is searched at once, first and at most: the next block is near, mostly.
+_SEARCH_BYTES, _SEARCH_BYTES_MAX = 1 << 12, 1 << 20
 
 
 def next_header(file: BinaryIO, begin: int) -> int:
     """Return where the next intact header stands, the end of the file if there is none."""
     end = file.seek(0, 2)
-    at = begin
+    at, length = begin, _SEARCH_BYTES
     while at < end:
         file.seek(at)
-        window = file.read(_SEARCH_BYTES + HEADER.size)
+        window = file.read(length + HEADER.size)
         found = window.find(MAGIC)
-        while 0 <= found < _SEARCH_BYTES:
+        while 0 <= found < length:
             if Header.of(window[found : found + HEADER.size]) is not None:
                 return at + found
             found = window.find(MAGIC, found + 1)
-        at += _SEARCH_BYTES
+        at += length
+        length = min(2 * length, _SEARCH_BYTES_MAX)
     return end

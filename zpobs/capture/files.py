@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ class CaptureFile:
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
         self.bytes = 0
+        if not path.name or (overwrite and path.exists() and not path.is_file()):
+            raise UsageError(
+                f"{path} cannot be written over", found="no regular file", hint="another name"
+            )
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
         self._there = overwrite and path.exists()
         try:
@@ -46,7 +51,8 @@ class CaptureFile:
                 part = memoryview(block)[written:]
                 written += os.pwrite(self._descriptor, part, self.bytes + written)
         except OSError as error:
-            os.ftruncate(self._descriptor, self.bytes)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self.bytes)
             raise self._failed(error) from error
         self.bytes += len(block)
 
@@ -90,7 +96,8 @@ class _Kept:
 class FlightMemory:
     """The blocks of the last moments: as far back as ``keep_ns``, and at most ``max_bytes``.
 
-    What is dropped ends where a key begins, so what is kept can always be read.
+    What is dropped ends where a key begins, so what is kept can always be read. There is to be one
+    whenever :attr:`key_bytes` were written since the last.
     """
 
     def __init__(self, keep_ns: int, max_bytes: int) -> None:
@@ -99,8 +106,11 @@ class FlightMemory:
         self._environment = b""
         self._blocks: deque[_Kept] = deque()
         self.bytes = 0
-        # Whether something newer than keep_ns had to go.
+        # Whether something newer than keep_ns had to go, and whether anything had to.
         self.short = False
+        self._dropped = False
+        # So that what comes until the next key has room beside what is kept.
+        self.key_bytes = max_bytes // 4
 
     def write(self, block: bytes, last_ns: int, *, key: bool) -> None:
         """Keep one block, and drop those that nobody can want any more."""
@@ -113,10 +123,11 @@ class FlightMemory:
             return
         while (at := self._second_key()) is not None:
             old = self._blocks[at].last_ns <= last_ns - self._keep_ns
-            full = self.bytes > self._max_bytes
+            full = self.bytes > self._max_bytes - self.key_bytes
             if not old and not full:
                 return
             self.short |= not old
+            self._dropped = True
             for _ in range(at):
                 self.bytes -= len(self._blocks.popleft().block)
 
@@ -132,6 +143,11 @@ class FlightMemory:
         for sequence, block in enumerate([self._environment, *(k.block for k in self._blocks)]):
             header = Header.of(block[: HEADER.size])
             assert header is not None
+            if sequence == 0 and self._dropped:
+                # It tells of no more time than what is kept does.
+                first = Header.of(self._blocks[0].block[: HEADER.size])
+                assert first is not None
+                header = replace(header, first_ns=first.first_ns, last_ns=first.first_ns)
             yield replace(header, sequence=sequence).to_bytes() + block[HEADER.size :]
 
     def encoder(self) -> BlockEncoder:

@@ -72,6 +72,7 @@ class KeyReader:
         self._columns: dict[str, npt.NDArray[Any]] = {}
         self._next = -1
         self._planes = 0
+        self._filled = 0
         self._bytes = 0
 
     def restart(self) -> None:
@@ -98,13 +99,14 @@ class KeyReader:
         self._next = at + 1
         if self._next < count:
             return None
-        self._check_size(self._planes)
+        self._check_size(self._bytes, self._planes)
         state = ModelState(self._values, self._columns)
         self.restart()
         return state
 
     def _begin(self, told: Mapping[str, Any], count: int) -> None:
-        self._values, self._columns, self._planes = told["values"], {}, 0
+        self._values, self._columns = told["values"], {}
+        self._planes = self._filled = 0
         lengths = {
             name: (int(length), str(type_)) for name, (length, type_) in told["lengths"].items()
         }
@@ -112,9 +114,9 @@ class KeyReader:
             if type_ not in _TYPES or length < 0:
                 raise BadInputError("a key tells no state", found=f"{name}: {length} of {type_}")
         self._bytes = sum(length * np.dtype(type_).itemsize for length, type_ in lengths.values())
-        self._check_size(min(count, _BLOCKS_MAX) * PLAIN_BYTES_MAX)
+        # Zeros cost nothing until they are written to; what is, is bounded by what was read.
+        self._check_size(self._bytes, min(count, _BLOCKS_MAX) * PLAIN_BYTES_MAX)
         try:
-            # Zeros that nobody wrote to take no memory.
             self._columns = {
                 name: np.zeros(length, dtype=type_) for name, (length, type_) in lengths.items()
             }
@@ -122,9 +124,10 @@ class KeyReader:
             found = f"{self._bytes:,} bytes"
             raise BadInputError("a key tells of too large a state", found=found) from error
 
-    def _check_size(self, planes: int) -> None:
-        if self._bytes > _BYTES_PER_PLANE_BYTE * planes + _BYTES_BEYOND:
-            found = f"{self._bytes:,} bytes in {planes:,}"
+    @staticmethod
+    def _check_size(size: int, planes: int) -> None:
+        if size > _BYTES_PER_PLANE_BYTE * planes + _BYTES_BEYOND:
+            found = f"{size:,} bytes in {planes:,}"
             raise BadInputError("a key tells of too large a state", found=found)
 
     def _fill(self, body: Body) -> None:
@@ -135,6 +138,8 @@ class KeyReader:
             count = body.table.count_of(part)
             if begin < 0 or begin + count > len(column):
                 raise BadInputError("a key tells no state", found=f"{part} of {count}")
-            values = body.table.values(part, count)
             self._planes += body.table.bytes_of(part)
+            self._filled += count * column.itemsize
+            self._check_size(self._filled, self._planes)
+            values = body.table.values(part, count)
             column[begin : begin + count] = values.view(np.int64).astype(column.dtype)

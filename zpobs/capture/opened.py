@@ -1,9 +1,6 @@
 """Captures for Python programs: columns batch by batch, snapshots by time, facts.
 
-with zpobs.open_capture("run.zpcap") as capture:
-for batch in capture.batches():
-stored = batch["object_stored"]
-print(stored["handle"], stored["class_index"], stored["time_ns"])
+docs/captures-in-python.md has examples.
 """
 
 from __future__ import annotations
@@ -100,7 +97,7 @@ def _columns(kind: Kind, words: Words, number: npt.NDArray[np.int64]) -> Columns
 
 
 class Capture(Closing):
-    """An open capture. Times are monotonic ns of its host, or seconds from its beginning.
+    """An open capture. Moments are monotonic ns of its host (:meth:`wall_ns`).
 
     Raise BadInputError if the file is none that can be read.
     """
@@ -147,6 +144,11 @@ class Capture(Closing):
         return self._reader.index.first_ns
 
     @property
+    def began_ns(self) -> int:
+        """When the first scans had been made and the probes were attached."""
+        return self._reader.began_ns
+
+    @property
     def end_ns(self) -> int:
         """When it ends."""
         return self._reader.index.last_ns
@@ -174,9 +176,10 @@ class Capture(Closing):
     def batches(self, begin_ns: int | None = None, end_ns: int | None = None) -> Iterator[Batch]:
         """Yield records in order: those told from a moment on, before another; both monotonic.
 
-        Blocks before the beginning are not read.
+        Blocks before the beginning are not read. What is lost or damaged behind the last records
+        comes with a batch of none.
         """
-        low = np.uint64(begin_ns or 0)
+        low = np.uint64(max(begin_ns or 0, 0))
         high = np.uint64(end_ns if end_ns is not None else 2**64 - 1)
         lost: list[Loss] = []
         gaps: list[Gap] = []
@@ -188,23 +191,35 @@ class Capture(Closing):
                 case Gap():
                     gaps.append(step)
                 case Records(words=words, mono_ns=mono_ns, first=first):
-                    number = first
+                    number = first + len(words)
                     time_ns = words[:, wire.WORD_TIME]
                     inside = (time_ns >= low) & (time_ns < high)
                     # Of a run of records, so that numbers stay numbers.
                     for begin, end in _runs(inside):
                         yield Batch(
-                            words[begin:end], number + begin, mono_ns, tuple(lost), tuple(gaps)
+                            words[begin:end], first + begin, mono_ns, tuple(lost), tuple(gaps)
                         )
                         lost.clear()
                         gaps.clear()
                     if end_ns is not None and mono_ns > end_ns + _LAG_NS:
-                        return
+                        break
+        if lost or gaps:
+            nothing = np.zeros((0, wire.RECORD_WORDS), dtype=np.uint64)
+            yield Batch(nothing, number, self.end_ns, tuple(lost), tuple(gaps))
 
     # -- how things were ----------------------------------------------------------------------
 
     def at(self, mono_ns: int, *, zspages: bool = False) -> Snapshot:
-        """Return how all pools were at a moment; ``zspages`` lists every one."""
+        """Return how all pools were at a moment; ``zspages`` lists every one.
+
+        Raise UsageError at a moment before its beginning or after its end.
+        """
+        if not self.begin_ns <= mono_ns <= self.end_ns:
+            raise UsageError(
+                f"{mono_ns} is not in the capture",
+                found=f"monotonic ns from {self.begin_ns} to {self.end_ns}",
+                hint="began_ns, or a time_ns less wall_ns(0)",
+            )
         player = Player(self._reader)
         player.seek_precisely(mono_ns)
         return player.snapshot(zspages=zspages)
@@ -212,10 +227,10 @@ class Capture(Closing):
     def snapshots(
         self, every_s: float = 1.0, *, zspages: bool = False, life: bool = False
     ) -> Iterator[Snapshot]:
-        """Yield how all pools were, at this pace, from the beginning to the end."""
+        """Yield how all pools were, at this pace, from :attr:`began_ns` to the end."""
         player = Player(self._reader, life=life)
         step_ns = max(round(every_s * 1e9), 1)
-        at_ns = self.begin_ns
+        at_ns = self.began_ns
         while True:
             player.advance(at_ns)
             yield player.snapshot(zspages=zspages)

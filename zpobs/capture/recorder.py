@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,13 @@ class Recorder:
         self._closed_bytes = 0
         self._records = 0
         self._opened = 0
+        self._lost: Counter[str] = Counter()
         self.files: list[Path] = []
+        # Before anything else is done: whether it can be written at all.
         if limits.flight_ns is None:
-            # Before anything else is done: whether it can be written at all.
             self._open_next()
+        else:
+            CaptureFile(path, overwrite=overwrite).discard()
 
     # -- steps --------------------------------------------------------------------------
 
@@ -112,6 +116,7 @@ class Recorder:
 
     def moment(self, snapshot: Snapshot, objects: ObjectLedger | None = None) -> None:
         """Take what stands beside the model in a snapshot that was just taken."""
+        self._offset_ns = snapshot.time_ns - snapshot.mono_ns
         aside = Aside.of(snapshot, objects).to_json()
         if self._anonymizer:
             aside = self._anonymizer.aside(aside)
@@ -169,15 +174,23 @@ class Recorder:
             now_ns=now_ns,
             wall_ns=lambda mono_ns: mono_ns + self._offset_ns,
             key_every_ns=key_every_ns,
+            key_bytes=self._memory.key_bytes if self._memory else None,
         )
 
     def _open_next(self) -> None:
-        path = self._path
-        if self._limits.rotates:
-            path = path.with_stem(f"{path.stem}-{self._opened + 1:06}")
+        path = self._numbered(6) if self._limits.rotates else self._path
         self._file = CaptureFile(path, overwrite=self._overwrite)
-        self._opened += 1
         self.files.append(path)
+
+    def _numbered(self, digits: int) -> Path:
+        """Return the next name with a number that no file has."""
+        while True:
+            self._opened += 1
+            # A path without a name is refused when it is opened.
+            name = f"{self._path.stem}-{self._opened:0{digits}}{self._path.suffix}"
+            path = self._path.parent / name if self._path.name else self._path
+            if self._overwrite or not self._path.name or not path.exists():
+                return path
 
     def tick(self, session: Stateful) -> None:
         """Write what is old, a key if one is due, and begin another file if it is time to."""
@@ -201,9 +214,13 @@ class Recorder:
         return self._anonymizer.state(state) if self._anonymizer else state
 
     def _rotate(self, session: Stateful, now_ns: int) -> None:
+        before = self._writer
         self._end_file("rotated", now_ns)
         self._open_next()
         self._writer = self._new_writer(now_ns)
+        if before is not None:
+            self._lost.update(before.totals.lost)
+            self._writer.follow(before)
         self._writer.key(self._state(session), now_ns)
         keep = self._limits.keep
         while keep is not None and len(self.files) > keep:
@@ -220,10 +237,13 @@ class Recorder:
         """Write what the flight recorder holds into a file of its own."""
         assert self._memory is not None and self._writer is not None
         self._writer.flush()
-        path = self._path
-        if self.files:
-            path = path.with_stem(f"{path.stem}-{len(self.files) + 1}")
+        first = not self.files and (self._overwrite or not self._path.exists())
+        if first:
+            self._opened = 1
+        path = self._path if first else self._numbered(1)
         file = CaptureFile(path, overwrite=self._overwrite)
+        if self._anonymizer:
+            (why,) = self._anonymizer.sentences((why,))
         try:
             for block in self._memory.numbered():
                 file.write(block)
@@ -255,9 +275,13 @@ class Recorder:
 
     @property
     def bytes(self) -> int:
-        """Bytes written, or held by a flight recorder."""
-        open_bytes = self._file.bytes if self._file else 0
-        return self._closed_bytes + open_bytes + (self._memory.bytes if self._memory else 0)
+        """Bytes written."""
+        return self._closed_bytes + (self._file.bytes if self._file else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that a flight recorder holds in memory."""
+        return self._memory.bytes if self._memory else 0
 
     @property
     def record_count(self) -> int:
@@ -266,8 +290,8 @@ class Recorder:
 
     @property
     def lost(self) -> Mapping[str, int]:
-        """What was lost, by stage, of the file that is being written."""
-        return dict(self._writer.totals.lost) if self._writer else {}
+        """What was lost since the beginning, by stage."""
+        return self._lost + (self._writer.totals.lost if self._writer else Counter())
 
     @property
     def full(self) -> bool:

@@ -72,7 +72,7 @@ class Player:
         self._gap: Gap | None = None
         # Whether anything was told yet, and how many scans since probes were attached.
         self._fed = False
-        self._scans_followed = 0
+        self._scans_followed = self._hooks = 0
         # The newest one of the counters.
         self.reading: CountersReading | None = None
         self.position_ns = self.reader.index.first_ns
@@ -144,8 +144,7 @@ class Player:
         Return False at the end of the capture.
         """
         while (step := self._next()) is not None:
-            followed = self.model.snapshot(time_ns=0, mono_ns=0).health if _scans(step) else None
-            if followed is not None and followed.hooks and self._scans_followed:
+            if _scans(step) and self._scans_followed and self._hooks:
                 self._ahead.insert(0, step)
                 return True
             self._take(step)
@@ -230,6 +229,7 @@ class Player:
                 self._scans_followed += 1
             case Covered(coverage=coverage):
                 self.model.cover(coverage)
+                self._hooks = coverage.hooks
                 self._scans_followed = 0
             case Moment():
                 self._offset_ns = step.time_ns - step.mono_ns
@@ -258,6 +258,10 @@ class Player:
             raise BadInputError(
                 f"{self.reader.path}: a key tells of no model", found=str(error)
             ) from error
+        if self._life:
+            # No key tells of lives: they are told from here on.
+            self.model.keep_life(key.mono_ns)
+        self._hooks = self.model.snapshot(time_ns=0, mono_ns=0).health.hooks
         self._gap = None
         self._offset_ns = key.time_ns - key.mono_ns
 

@@ -109,7 +109,7 @@ def summary_of(
         offset_ns=reader.offset_ns,
         record_count=index.records,
         keys=len(index.keys),
-        peak_per_s=index.peak_per_s,
+        peak_per_s=max(index.peak_per_s, _rate(index.records, index.last_ns - index.first_ns)),
         damage=[f"{each.what}: {each.end - each.begin:,} bytes" for each in index.damage],
     )
     ended = reader.ended()
@@ -123,6 +123,10 @@ def summary_of(
     if check or out.records is None:
         _read(reader, out, progress)
     return out
+
+
+def _rate(records: int, span_ns: int) -> float:
+    return records * 1e9 / span_ns if span_ns else 0.0
 
 
 def _read(reader: CaptureReader, out: Summary, progress: Callable[[int, int], None]) -> None:

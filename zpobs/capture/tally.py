@@ -37,6 +37,10 @@ class Tally:
         if coverage.hooks:
             self._uncounted |= coverage.uncounted
 
+    def follow(self, before: Tally) -> None:
+        """Take over what is not counted."""
+        self._uncounted |= before._uncounted
+
     def take(self, reading: CountersReading) -> None:
         """Take the next reading."""
         for pool in reading.pools:

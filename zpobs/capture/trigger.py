@@ -90,6 +90,8 @@ def _waste(look: _Look) -> float | None:
     return 100 * wasted / held if held and wasted is not None else None
 
 
+# Of these only probes tell.
+COUNTED = {*_GROWING, *(f"{name}-per-second" for name in _RATES)}
 # What can be asked: counts of pages, percent of them, growth since the last look, events a second.
 FIGURES: Mapping[str, Callable[[_Look], float | None]] = {
     "pages": lambda look: float(look.pool.pages),

@@ -36,8 +36,9 @@ _STEPS_BYTES_MAX = 4 << 20
 # A key is worth its bytes when what it spares the reading of is so many times as long, ...
 _KEY_SHARE = 8
 _KEY_EVERY_BYTES = 1 << 20
-# ... and some time has gone by.
+# ... and some time has gone by. After a while a key may take as much as what it is of.
 _KEY_EVERY_NS = 10_000_000_000
+_KEY_AT_LAST_NS = 60_000_000_000
 
 
 def _tells_more(before: CountersReading, reading: CountersReading) -> bool:
@@ -89,7 +90,7 @@ class CaptureWriter:
     """Writes one file: its environment first, then steps as they come.
 
     ``wall_ns`` turns monotonic into wall-clock time. ``key_every_ns`` has keys at that pace,
-    whatever their size.
+    whatever their size, and ``key_bytes`` whenever so much was written.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class CaptureWriter:
         now_ns: int,
         wall_ns: Callable[[int], int],
         key_every_ns: int | None = None,
+        key_bytes: int | None = None,
     ) -> None:
         self._sink = sink
         self._environment = environment
@@ -123,8 +125,18 @@ class CaptureWriter:
         self._since_key_bytes = 0
         self._key_ns = now_ns
         self._key_every_ns = key_every_ns
+        self._key_at_bytes = key_bytes
         self.totals = Totals(tally=Tally(environment.get("pool")))
         self._write(BlockType.ENVIRONMENT, environment, span_ns=(now_ns, now_ns))
+
+    def follow(self, before: CaptureWriter) -> None:
+        """Go on where another file of the same recording ends."""
+        self._last_reading = before._last_reading
+        self._lost, self._lost_ns = before._lost, before._lost_ns
+        self.totals.tally.follow(before.totals.tally)
+        if self._last_reading is not None:
+            # What was counted until then is the other's.
+            self.totals.tally.take(self._last_reading)
 
     # -- steps ------------------------------------------------------------------------
 
@@ -215,10 +227,15 @@ class CaptureWriter:
             self.key(state(), now_ns)
 
     def _key_due(self, now_ns: int) -> bool:
+        since_ns, since_bytes = now_ns - self._key_ns, self._since_key_bytes
+        if self._key_at_bytes is not None and since_bytes >= self._key_at_bytes:
+            return True
         if self._key_every_ns is not None:
-            return now_ns - self._key_ns >= self._key_every_ns
+            return since_ns >= self._key_every_ns
+        if since_ns >= _KEY_AT_LAST_NS and since_bytes >= self._key_bytes:
+            return True
         enough = max(_KEY_SHARE * self._key_bytes, _KEY_EVERY_BYTES)
-        return self._since_key_bytes >= enough and now_ns - self._key_ns >= _KEY_EVERY_NS
+        return since_bytes >= enough and since_ns >= _KEY_EVERY_NS
 
     def key(self, state: ModelState, now_ns: int) -> None:
         """Write a key: all that is known as of now."""

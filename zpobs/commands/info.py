@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from zpobs.commands.common import output_checked
-from zpobs.errors import EXIT_BAD_INPUT
+from zpobs.errors import EXIT_BAD_INPUT, BadInputError
 
 EXAMPLES = """\
 Examples:
@@ -40,20 +40,27 @@ def info(
     from zpobs.capture.summary import summary_of  # noqa: PLC0415
     from zpobs.views.info import render  # noqa: PLC0415
 
-    damaged = False
+    damaged = refused = False
     with output_checked():
         for number, file in enumerate(files):
             progress = _Progress()
-            with CaptureReader(file) as reader:
-                summary = summary_of(reader, check=check, progress=progress)
-            progress.clear()
+            try:
+                with CaptureReader(file) as reader:
+                    summary = summary_of(reader, check=check, progress=progress)
+            except BadInputError as error:
+                # Of the others there is something to tell all the same.
+                typer.echo(f"zpobs: {error}", err=True)
+                refused = True
+                continue
+            finally:
+                progress.clear()
             damaged |= bool(summary.damage)
             if as_json:
                 sys.stdout.write(json.dumps(summary.to_json(), separators=(",", ":")) + "\n")
             else:
                 sys.stdout.write("\n".join(["", *render(summary), ""][number == 0 :]))
             sys.stdout.flush()
-    if check and damaged:
+    if refused or (check and damaged):
         raise typer.Exit(EXIT_BAD_INPUT)
 
 

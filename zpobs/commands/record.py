@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import signal
 import sys
 import time
@@ -28,13 +27,15 @@ from zpobs.commands.common import (
     output_checked,
     parse_ring_size,
     progress,
+    sampling_of,
     version,
 )
-from zpobs.errors import UsageError
+from zpobs.errors import EnvironmentLacksError, UsageError
 
 if TYPE_CHECKING:
     from zpobs.capture.recorder import Limits, Recorder
     from zpobs.capture.trigger import Trigger
+    from zpobs.objects import Sampling
     from zpobs.session import Session
     from zpobs.views.top import StopSignal
     from zpobs.wishes import Wishes
@@ -86,7 +87,9 @@ _WhenOption = Annotated[
         help="With --last: write when one pool comes to this, such as 'waste>30' or 'failures>0'.",
     ),
 ]
-_MemoryOption = Annotated[str, typer.Option(metavar="BYTES", help="What --last may hold at most.")]
+_MemoryOption = Annotated[
+    str | None, typer.Option(metavar="BYTES", help="What --last may hold, by itself 256M.")
+]
 _ObjectsOption = Annotated[
     bool, typer.Option("--objects/--no-objects", help="Objects one by one: what simulators need.")
 ]
@@ -119,7 +122,7 @@ def record(
     keep: _KeepOption = None,
     last: _LastOption = None,
     when: _WhenOption = None,
-    memory: _MemoryOption = "256M",
+    memory: _MemoryOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over a file that is there.")
     ] = False,
@@ -155,14 +158,12 @@ def record(
     the usual end, status 0.
     """
     from zpobs.capture.trigger import Trigger  # noqa: PLC0415 - --help needs no NumPy
-    from zpobs.objects import Sampling  # noqa: PLC0415
     from zpobs.wishes import Wishes  # noqa: PLC0415
 
     limits = _limits(max_size, rotate_size, rotate_time, keep, last, memory)
     trigger = Trigger.parse(when) if when is not None else None
     if trigger is not None and limits.flight_ns is None:
         raise UsageError("--when writes nothing", found="no --last", hint="--last 60s too")
-    seed = secrets.randbits(64) if objects_seed is None else objects_seed
     wishes = Wishes(
         loader=loader.value,
         attach=attach.value,
@@ -172,11 +173,21 @@ def record(
         scan=scan,
         rescan_s=rescan,
         latency=latency,
-        objects=Sampling.seeded(objects_rate, seed) if objects else None,
+        objects=_sampling(objects, objects_rate, objects_seed),
         timed_objects=objects,
     )
     recorder = _recorder(file, limits, overwrite=overwrite, anonymize=anonymize)
     _go(_Run(recorder, duration, interval, trigger, pool, quiet), wishes, as_json=as_json)
+
+
+def _sampling(objects: bool, rate: int, seed: int | None) -> Sampling | None:
+    if objects:
+        return sampling_of(True, rate, seed)
+    if rate != 1:
+        raise UsageError(
+            "--objects-rate chooses nothing", found="--no-objects", hint="only one of the two"
+        )
+    return None
 
 
 def _recorder(file: Path, limits: Limits, *, overwrite: bool, anonymize: bool) -> Recorder:
@@ -197,6 +208,7 @@ def _go(run: _Run, wishes: Wishes, *, as_json: bool) -> None:
         with (
             output_checked(),
             StopSignal() as stop,
+            _DumpSignal() as dump,
             open_session(
                 wishes,
                 attach=False,
@@ -206,7 +218,7 @@ def _go(run: _Run, wishes: Wishes, *, as_json: bool) -> None:
             ) as session,
         ):
             session.attach(progress)
-            run.go(session, wishes, stop)
+            run.go(session, wishes, stop, dump)
             run.tell(as_json=as_json)
     finally:
         run.recorder.abandon()
@@ -222,7 +234,7 @@ def _limits(
     rotate_time: str | None,
     keep: int | None,
     last: str | None,
-    memory: str,
+    memory: str | None,
 ) -> Limits:
     from zpobs.capture.recorder import Limits  # noqa: PLC0415 - --help needs no NumPy
 
@@ -231,6 +243,8 @@ def _limits(
         raise UsageError(
             "--keep keeps nothing", found="neither --rotate-size nor --rotate-time", hint="either"
         )
+    if memory is not None and last is None:
+        raise UsageError("--memory holds nothing", found="no --last", hint="--last 60s too")
     if last is not None and (rotates or max_size is not None):
         raise UsageError(
             "--last writes what it holds",
@@ -243,7 +257,7 @@ def _limits(
         rotate_ns=_time_ns("--rotate-time", rotate_time),
         keep=keep,
         flight_ns=_time_ns("--last", last),
-        flight_bytes=_bytes("--memory", memory) or 0,
+        flight_bytes=_bytes("--memory", memory or "256M") or 0,
     )
 
 
@@ -312,33 +326,36 @@ class _Run:
     _told_s: float = 0.0
     _told_records: int = 0
     _armed_s: float = 0.0
+    _met: str = ""
 
-    def go(self, session: Session, wishes: Wishes, stop: StopSignal) -> None:
+    def go(self, session: Session, wishes: Wishes, stop: StopSignal, dump: _DumpSignal) -> None:
         """Record until something ends it."""
         from zpobs.capture.environment import environment_of  # noqa: PLC0415
 
         recorder = self.recorder
+        self._check(session)
         recorder.begin(environment_of(session, wishes, version(), recorder.class_table))
+        # What follows can be read though the beginning may be lost.
+        recorder.key(session)
         self._begin_s = self._told_s = time.monotonic()
         end_s = self._begin_s + (float("inf") if self.duration_s is None else self.duration_s)
         due_s = self._begin_s
-        with _DumpSignal() as dump:
-            while not self.why:
-                now_s = time.monotonic()
-                if now_s >= due_s or stop.raised or now_s >= end_s:
-                    self._look(session)
-                    due_s = max(due_s + self.interval_s, time.monotonic())
-                recorder.tick(session)
-                if dump.raised:
-                    dump.raised = False
-                    self._dump("signal")
-                self._progress()
-                if stop.raised or time.monotonic() >= end_s or recorder.full:
-                    self.why = "signal" if stop.raised else "size" if recorder.full else "duration"
-                    break
-                wait_s = min(due_s, end_s, time.monotonic() + _TICK_S)
-                session.wait(wait_s, (stop.descriptor,))
-        if session.scans:
+        while not self.why:
+            now_s = time.monotonic()
+            if now_s >= due_s or stop.raised or now_s >= end_s:
+                self._look(session)
+                due_s = max(due_s + self.interval_s, time.monotonic())
+            recorder.tick(session)
+            if dump.raised:
+                dump.raised = False
+                self._dump("signal")
+            self._progress()
+            if stop.raised or time.monotonic() >= end_s or recorder.full:
+                self.why = "signal" if stop.raised else "size" if recorder.full else "duration"
+                break
+            wait_s = min(due_s, end_s, time.monotonic() + _TICK_S)
+            session.wait(wait_s, (stop.descriptor,))
+        if session.scans and not recorder.full:
             # So that a capture ends with what the kernel itself says.
             session.scan()
             self._look(session)
@@ -349,18 +366,37 @@ class _Run:
         self.recorder.moment(snapshot, session.objects)
         if self.trigger is None:
             return
-        met = self.trigger.met(snapshot)
-        if met and time.monotonic() >= self._armed_s:
-            self._dump(met)
+        was_met, self._met = self._met, self.trigger.met(snapshot)
+        if self._met and not was_met and time.monotonic() >= self._armed_s:
+            self._dump(self._met)
             # What follows at once is in the same file's past, mostly.
             self._armed_s = time.monotonic() + self.recorder.flight_s
 
     def _dump(self, why: str) -> None:
         if not self.recorder.flies:
             return
-        path = self.recorder.dump(why)
+        try:
+            told = f"wrote {self.recorder.dump(why)}: {why}"
+        except (EnvironmentLacksError, UsageError) as error:
+            # What is held is held on: the next one may be had.
+            told = str(error)
         self._clear()
-        typer.echo(f"zpobs: wrote {path}: {why}", err=True)
+        typer.echo(f"zpobs: {told}", err=True)
+
+    def _check(self, session: Session) -> None:
+        """Say if no probe tells of anything; raise if what is waited for can never be told."""
+        if session.attached is not None:
+            return
+        from zpobs.capture.trigger import COUNTED  # noqa: PLC0415 - --help needs no NumPy
+
+        why = "; ".join(session.snapshot(pool=self.pool).health.reasons[:1])
+        if self.trigger is not None and self.trigger.figure in COUNTED:
+            raise EnvironmentLacksError(
+                f"--when {self.trigger.figure} can never come true",
+                found=why,
+                hint="a figure that scans tell: pages, objects or waste",
+            )
+        typer.echo(f"zpobs: {why}; what is recorded are scans", err=True)
 
     # -- how it goes ----------------------------------------------------------------------
 
@@ -377,7 +413,9 @@ class _Run:
             f"{now_s - self._begin_s:.0f} s",
             f"{recorder.record_count:,} records",
             f"{rate:,.0f}/s",
-            f"{recorder.bytes / _MEGA:,.1f} MB{' in memory' if recorder.flies else ''}",
+            f"{recorder.held_bytes / _MEGA:,.1f} MB in memory"
+            if recorder.flies
+            else f"{recorder.bytes / _MEGA:,.1f} MB",
             f"lost {sum(recorder.lost.values()):,}",
         ]
         if recorder.left_bytes is not None:
@@ -411,9 +449,10 @@ class _Run:
             }
             typer.echo(json.dumps(out, separators=(",", ":")))
             return
-        each = recorder.bytes / recorder.record_count if recorder.record_count else 0.0
+        count = recorder.record_count
+        each = "" if recorder.flies or not count else f" ({recorder.bytes / count:.1f} a record)"
         what = files[0] if len(files) == 1 else f"{len(files)} files, the last {files[-1]}"
         typer.echo(
             f"{what}: {recorder.record_count:,} records in {took_s:.1f} s, "
-            f"{recorder.bytes:,} bytes ({each:.1f} a record), lost {sum(lost.values()):,}"
+            f"{recorder.bytes:,} bytes{each}, lost {sum(lost.values()):,}"
         )

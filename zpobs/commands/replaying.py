@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -93,5 +94,5 @@ def opened_replay(
             player,
             Pace(speed, round(step_s * 1e9)),
             begin_ns=begin_ns,
-            duration_ns=None if duration_s is None else round(duration_s * 1e9),
+            duration_ns=None if duration_s in (None, math.inf) else round(duration_s * 1e9),
         )

@@ -155,6 +155,12 @@ class ShadowModel:
         if self._life:
             self._life.scanned(self._rows, end_mono_ns)
 
+    def keep_life(self, now_ns: int) -> None:
+        """Keep books of lives from now on, if none are kept."""
+        if self._life is None:
+            self._life = LifeLedger(self._kernel.fullness_groups)
+            self._life.scanned(self._rows, now_ns)
+
     def cover(self, coverage: Coverage) -> None:
         """Note that other hooks are attached than before.
 

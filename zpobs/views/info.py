@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from zpobs.capture.summary import Summary
 
@@ -55,7 +55,7 @@ def _sorted(records: dict[str, int] | None) -> list[tuple[str, int]]:
 
 
 def _clock(wall_ns: int) -> str:
-    return f"{datetime.fromtimestamp(wall_ns / 1e9).astimezone():%Y-%m-%d %H:%M:%S %z}"
+    return f"{datetime.fromtimestamp(wall_ns / 1e9, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _why(summary: Summary) -> str:
