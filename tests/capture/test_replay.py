@@ -159,3 +159,22 @@ def test_seeking_gives_what_playing_gives(
             for at_ns in moments:
                 player.seek(at_ns)
                 assert state_of(player.snapshot(zspages=True)) == state_of(shots[at_ns])
+
+
+def test_lives_are_told_from_a_key_on(tmp_path: Path) -> None:
+    """No key has any, so their books begin there, and say since when."""
+    observer = Observer(5)
+    observer.warm_up(60)
+    steps = [(at * 37 % 100, at * 101 % 10_000) for at in range(300)]
+    session = record(observer, steps, tmp_path / "a.zpcap", keys=True)
+    last_ns = session.looks[-1][0]
+    with CaptureReader(tmp_path / "a.zpcap") as reader:
+        assert reader.index.keys
+        player = Player(reader, life=True)
+        player.seek(last_ns)
+        told = [pool.life for pool in player.snapshot().pools]
+        assert told
+        assert all(each is not None and each.to_json()["status"] != "unknown" for each in told)
+        plain = Player(reader)
+        plain.seek(last_ns)
+        assert [pool.life for pool in plain.snapshot().pools] == [None] * len(told)
