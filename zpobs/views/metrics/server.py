@@ -169,8 +169,7 @@ class Server:
                 connection.settimeout(_left_s(head_end_s))
                 # A socket of its own on a descriptor of its own, so that this one can be closed.
                 served = self._tls.wrap_socket(connection.dup(), server_side=True)
-            response = self._response(served, head_end_s)
-            client.asked = True
+            response = self._response(client, served, head_end_s)
             if response:
                 served.settimeout(_left_s(end_s))
                 served.sendall(response)
@@ -183,9 +182,13 @@ class Server:
                 served.close()
             self._done(client)
 
-    def _response(self, served: socket.socket, end_s: float) -> bytes:
+    def _response(self, client: _Client, served: socket.socket, end_s: float) -> bytes:
         try:
-            head = _read_head(served, end_s)
+            try:
+                head = _read_head(served, end_s)
+            finally:
+                # Not once it is answered: making a page takes its time.
+                client.asked = True
             if head is None:
                 return b""
             method, path, headers = _parsed(head)
