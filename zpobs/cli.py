@@ -20,6 +20,7 @@ from zpobs.errors import (
     EXIT_USAGE,
     EnvironmentLacksError,
     ZpobsError,
+    warn,
 )
 from zpobs.shortage import shortage
 
@@ -90,7 +91,7 @@ def main() -> None:
         told = shortage(error) or error
         if not isinstance(told, ZpobsError):
             _die_of_a_bug()
-        sys.stderr.write(f"zpobs: {told}\n")
+        warn(str(told))
         sys.exit(told.exit_status)
 
 

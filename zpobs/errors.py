@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 EXIT_OK = 0
 EXIT_FINDING = 1
 EXIT_USAGE = 2
@@ -29,6 +32,12 @@ class ZpobsError(Exception):
         if self.hint:
             line += f"; try: {self.hint}"
         return _escaped(line)
+
+
+def warn(words: str) -> None:
+    """Write a line to standard error, if that takes any: nothing ends because it does not."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"zpobs: {words}\n")
 
 
 def _escaped(text: str) -> str:

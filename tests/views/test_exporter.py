@@ -13,7 +13,7 @@ from tests.factories import COUNTERS, make_health, make_pool, make_snapshot
 from tests.views.metrics.support import FOOTING, MACHINE
 from zpobs.descriptors import Look
 from zpobs.footing import Footing
-from zpobs.snapshot import Snapshot, ZspagesOf
+from zpobs.snapshot import PoolView, Snapshot, ZspagesOf
 from zpobs.views.exporter import ROUND_SCANS, ExporterOptions, fresh_s, landing_page, run_exporter
 from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.metric import Checks
@@ -30,6 +30,7 @@ class Source:
         self.each: Callable[[], None] = lambda: None
         self.health = make_health()
         self.footing: Footing | None = None
+        self.pools: tuple[PoolView, ...] = (make_pool(),)
 
     ended = False
 
@@ -49,7 +50,7 @@ class Source:
         assert not zspages
         self.asked.append(f"snapshot {pool}")
         return make_snapshot(
-            make_pool(), at_s=len(self.asked), health=self.health, footing=self.footing
+            *self.pools, at_s=len(self.asked), health=self.health, footing=self.footing
         )
 
     def look(self, pool: int, class_index: int) -> Look | None:
@@ -118,6 +119,25 @@ def test_what_probes_lack_is_told_once(
     source.health = make_health(hooks=8, missed_hooks=("zs_malloc", "zs_free"))
     run(source, board, stop)
     assert capsys.readouterr() == ("", "zpobs: not attached: zs_malloc, zs_free\n")
+
+
+def test_what_a_page_lacks_is_told_once(
+    stop: StopSignal, board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That a capture is damaged, and that there is no such pool; nothing else of a snapshot."""
+    source = Source(stop, 2)
+    damage = "the capture is damaged: a block is damaged"
+    source.health = make_health(reasons=("x", damage))
+    run(source, board, stop)
+    assert capsys.readouterr() == ("", f"zpobs: {damage}\n")
+    source = Source(stop, 2)
+    source.pools = ()
+    run(source, board, stop, at_once=True, pool="zram9")
+    assert capsys.readouterr() == ("", "zpobs: no pool is called zram9 now\n")
+    source = Source(stop, 2)
+    source.pools = ()
+    run(source, board, stop)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_verification_comes_in_its_time(stop: StopSignal, board: Board) -> None:

@@ -211,7 +211,7 @@ def test_a_signal_before_the_first_wait_is_not_missed(
 
 def test_signals_are_noted_once_and_given_back() -> None:
     """Any number of signals makes one readable byte; afterwards the handlers are as before."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     with StopSignal() as stop:
         assert not stop.raised
@@ -222,6 +222,18 @@ def test_signals_are_noted_once_and_given_back() -> None:
     assert [signal.getsignal(number) for number in numbers] == before
     with pytest.raises(OSError, match="Bad file"):
         os.read(stop.descriptor, 1)
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    """As nohup wants it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.raised
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_sort_key_is_the_first_order(

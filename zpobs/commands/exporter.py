@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,7 +40,7 @@ from zpobs.commands.replaying import (
     parse_speed,
     refuse_given,
 )
-from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.errors import EnvironmentLacksError, UsageError, warn
 
 if TYPE_CHECKING:
     from zpobs.session import Session
@@ -190,7 +189,7 @@ def exporter(
     """Serve metrics for Prometheus, on this host alone unless told otherwise.
 
     Every scrape gets the page of the latest snapshot: none walks the kernel or
-    waits for anything. SIGINT and SIGTERM end it, status 0. --replay: a capture instead.
+    waits for anything. SIGINT, SIGTERM, SIGHUP end it, status 0. --replay: a capture instead.
     """
     _refuse(ctx, replayed=replay is not None)
     place = _place(listen, once=once, textfile=textfile)
@@ -276,8 +275,9 @@ def _run(
     with (
         output_checked(),
         StopSignal() as stop,
-        _served(board, place, tls),
+        # First: what an earlier run left is to go if anything else cannot be had.
         _filed(board, options.textfile, once=options.once),
+        _served(board, place, tls),
         opened as (source, verify, at_once),
     ):
         run_exporter(
@@ -363,7 +363,7 @@ def _served(board: Board, listen: str | None, tls_files: _TlsOptions | None) -> 
         if place.path is None:
             host, port = listening.getsockname()[:2]
             where = f"{'https' if tls else 'http'}://{replace(place, host=host, port=port)}/metrics"
-        sys.stderr.write(f"zpobs: serving {where}\n")
+        warn(f"serving {where}")
         yield
     finally:
         server.close()

@@ -154,8 +154,8 @@ def record(
     """Record every observation and event into a capture: for replay, reports and simulators.
 
     Whatever ends it (SIGINT, SIGTERM, a full disk, SIGKILL) costs the last
-    seconds at most; what was written before reads back. SIGINT and SIGTERM are
-    the usual end, status 0.
+    seconds at most; what was written before reads back. SIGINT, SIGTERM and
+    SIGHUP are the usual end, status 0.
     """
     from zpobs.capture.trigger import Trigger  # noqa: PLC0415 - --help needs no NumPy
     from zpobs.wishes import Wishes  # noqa: PLC0415

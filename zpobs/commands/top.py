@@ -179,7 +179,7 @@ def top(
 
     In a terminal this is an interactive view, elsewhere frames of text follow each other. Where
     the kernel refuses probes every frame is a scan of its own: all but the rates is exact then
-    too. SIGINT and SIGTERM end it with a last frame, status 0. --replay shows a capture instead.
+    too. SIGINT, SIGTERM, SIGHUP end it with a last frame, status 0. --replay: a capture instead.
     """
     _refuse(ctx, replayed=replay is not None)
     from zpobs.views.top import StopSignal, TopOptions  # noqa: PLC0415 - --help needs no NumPy

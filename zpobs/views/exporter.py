@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from zpobs.errors import warn
 from zpobs.footing import MachineFigures
-from zpobs.snapshot import Health
+from zpobs.snapshot import Health, Snapshot
 from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.families import make_families
 from zpobs.views.metrics.ledger import Ledger
@@ -29,6 +30,8 @@ ROUND_SCANS = 20
 VERIFY_SHARE = 0.02
 # How the model's sentence begins that says why there is no probe.
 NO_PROBE = "no probe is attached"
+# And that of a replay which says that figures are unknown from then on.
+DAMAGED = "the capture is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class _Pump:
         self._checks = Checks({}, {}) if verify is not None else None
         self._scan_s = 0.0
         self._next_check_s = time.monotonic() + options.verify_s
+        self._told: set[str] = set()
 
     def publish(self) -> Page:
         """Make a page of a new snapshot, and put it where it is taken from."""
@@ -94,7 +98,18 @@ class _Pump:
         self._scan_s = snapshot.footing.last_scan_ns / 1e9 if snapshot.footing else 0.0
         self._board.note = _lack_of_probes(snapshot.health) if self._attached else ""
         self._board.put(page)
+        self._tell_of(snapshot)
         return page
+
+    def _tell_of(self, snapshot: Snapshot) -> None:
+        """Say on standard error, once, why a page has less than was asked for."""
+        lacks = [each for each in snapshot.health.reasons if each.startswith(DAMAGED)]
+        if self._attached and self._options.pool is not None and not snapshot.pools:
+            lacks.append(f"no pool is called {self._options.pool} now")
+        for each in lacks:
+            if each not in self._told:
+                self._told.add(each)
+                warn(each)
 
     def attach(self, progress: Callable[[str], None]) -> None:
         """Attach probes."""
@@ -149,7 +164,7 @@ def run_exporter(
     pump.attach(progress)
     page = pump.publish()
     if board.note:
-        sys.stderr.write(f"zpobs: {board.note}\n")
+        warn(board.note)
     if not options.once:
         _run(source, options, pump, stop)
     elif options.textfile is not None:
@@ -168,7 +183,7 @@ def _run(source: SnapshotSource, options: ExporterOptions, pump: _Pump, stop: St
             return
         pump.publish()
         if source.ended:
-            sys.stderr.write("zpobs: the capture is over\n")
+            warn("the capture is over")
             return
         pump.check()
         # A slow snapshot costs pages, never a growing lag.

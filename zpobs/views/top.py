@@ -63,7 +63,10 @@ class TopOptions:
 
 
 class StopSignal:
-    """Turns SIGINT and SIGTERM into a readable descriptor, so that a last frame can be shown."""
+    """Turns what ends a program into a readable descriptor, so that a last frame can be shown.
+
+    That is SIGINT, SIGTERM, and SIGHUP unless who started it has that ignored, as nohup does.
+    """
 
     def __init__(self) -> None:
         self.descriptor, self._writer = os.pipe()
@@ -75,9 +78,10 @@ class StopSignal:
             os.write(self._writer, b".")
 
     def __enter__(self) -> StopSignal:
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

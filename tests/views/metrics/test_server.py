@@ -296,6 +296,40 @@ def test_who_takes_too_long_makes_room(serve: Serve, long_page: Page) -> None:
         assert not rest_of(slow).endswith(long_page.body("text"))
 
 
+class SlowBoard(Board):
+    """A board whose page takes until it may be had; notes that somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__(15.0, lambda: 0.0)
+        self.waited_for, self.free = threading.Event(), threading.Event()
+
+    @property
+    def page(self) -> Page:
+        self.waited_for.set()
+        assert self.free.wait(PATIENCE_S)
+        return PAGE
+
+
+def test_who_asked_is_not_cut_off_while_the_page_is_made() -> None:
+    """The next is refused instead: it is no silent one that could make room."""
+    board = SlowBoard()
+    listening = open_socket(ANYWHERE)
+    at = listening.getsockname()
+    server = Server(listening, board, landing="", connections_max=1, stall_s=PATIENCE_S)
+    server.start()
+    try:
+        with socket.create_connection(at, timeout=PATIENCE_S) as first:
+            first.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert board.waited_for.wait(PATIENCE_S)
+            with socket.create_connection(at, timeout=PATIENCE_S) as second:
+                assert rest_of(second).startswith(b"HTTP/1.1 503 ")
+            board.free.set()
+            assert rest_of(first).endswith(PAGE.body("text"))
+    finally:
+        board.free.set()
+        server.close()
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -397,7 +431,14 @@ def test_addresses_are_parsed(text: str, place: Place) -> None:
     assert str(place).endswith(text)
 
 
-@pytest.mark.parametrize("text", ["", "80", "x", "::1:80", "x:80000", "unix:", "http://x:80", "x:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "80", "x", "::1:80", "x:80000", "unix:", "http://x:80", "x:"),
+        # No name of a host, which the resolver would not even look up.
+        *("a..b:80", f"{'x' * 64}:80", ".:80", "\udcff:80"),
+    ],
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     """As wrong usage."""
     with pytest.raises(UsageError, match="is no address"):

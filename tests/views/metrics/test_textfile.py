@@ -70,6 +70,9 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         check_textfile(tmp_path / "folder.prom")
     with pytest.raises(UsageError, match=r"try: .*x\.prom$"):
         check_textfile(tmp_path / "x.txt")
+    for no_name in (Path(), Path("/"), Path()):
+        with pytest.raises(UsageError, match=r"would not be read.*zpobs\.prom$"):
+            check_textfile(no_name)
     check_textfile(tmp_path / "x.prom")
     assert [each.name for each in tmp_path.iterdir()] == ["folder.prom"]
 
@@ -142,3 +145,24 @@ def test_what_cannot_be_written_is_told_once(
         until(lambda: says(path, board.page))
     _, err = capsys.readouterr()
     assert err == f"zpobs: cannot write {path}: No such file or directory\n"
+
+
+def test_it_goes_on_if_nobody_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error on a full disk ends no writer."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    path = folder / "zpobs.prom"
+    board = Board(PATIENCE_S)
+    with Path("/dev/full").open("w", buffering=1) as full, monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", full)
+        with textfile_kept(path, board):
+            until(path.exists)
+            path.unlink()
+            folder.rmdir()
+            board.put(fresh_page())
+            time.sleep(0.05)
+            folder.mkdir()
+            until(lambda: says(path, board.page))
+        with pytest.raises(OSError), full:
+            full.write("x\n")
+    assert not path.exists()

@@ -51,13 +51,22 @@ def parse_place(text: str) -> Place:
     if text.startswith("unix:") and len(text) > len("unix:"):
         return Place(path=Path(text.removeprefix("unix:")))
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%\w]+)\]|([^:\[\]/]*)):(\d{1,5})", text)
-    if not found or int(found[3]) > 65535:
+    if not found or int(found[3]) > 65535 or not _can_be_a_name(found[2] or ""):
         raise UsageError(
             f"--listen {text} is no address",
             found="neither HOST:PORT nor unix:PATH",
             hint=f"{DEFAULT_LISTEN}, [::1]:{DEFAULT_PORT} or unix:/run/zpobs.sock",
         )
     return Place(host=found[1] or found[2] or "127.0.0.1", port=int(found[3]))
+
+
+def _can_be_a_name(host: str) -> bool:
+    """Tell whether a host can have this name: getaddrinfo() takes no label that is too long."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def open_socket(place: Place) -> socket.socket:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from zpobs.errors import EnvironmentLacksError, UsageError
+from zpobs.errors import EnvironmentLacksError, UsageError, warn
 from zpobs.views.metrics.board import Board
 from zpobs.views.metrics.pages import Page
 
 # The collector reads no others.
 SUFFIX = ".prom"
+# What a file may be called of which a folder alone is told.
+_NAME = f"zpobs{SUFFIX}"
 _MODE = 0o644
 # How long after a failure to write the next try is made, unless a new page comes before.
 _RETRY_S = 2.0
@@ -34,7 +35,7 @@ def check_textfile(path: Path) -> None:
         raise UsageError(
             f"--textfile {path} would not be read",
             found=f"a name that does not end in {SUFFIX}",
-            hint=f"{path.with_suffix(SUFFIX)}",
+            hint=f"{path.with_suffix(SUFFIX) if path.name else path / _NAME}",
         )
     try:
         if path.is_dir():
@@ -134,7 +135,7 @@ class _Writer:
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
-            sys.stderr.write(f"zpobs: {trouble}\n")
+            warn(trouble)
         self._trouble = trouble
 
 
