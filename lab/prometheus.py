@@ -40,7 +40,8 @@ class Setup:
     """What a server does: ``rules`` is the text of a rules file, ``interval_s`` for both clocks.
 
     Series whose names match ``written`` go to the server at ``write_to``, with ``labels`` added;
-    one that ``takes_writes`` is written to by others.
+    one that ``takes_writes`` is written to by others. ``copied``: it can be told to copy what it
+    has, and to delete of it.
     """
 
     jobs: Sequence[Job] = ()
@@ -50,6 +51,7 @@ class Setup:
     write_to: str = ""
     written: str = ".+"
     takes_writes: bool = False
+    copied: bool = False
 
     def config(self, rules: Path) -> dict[str, Any]:
         """Return prometheus.yml as data; ``rules`` is where the rules file is."""
@@ -117,10 +119,11 @@ class Prometheus:
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={self.address}",
             f"--storage.tsdb.retention.time={_RETENTION}",
-            "--web.enable-admin-api",
         ]
         if setup.takes_writes:
             command.append("--web.enable-remote-write-receiver")
+        if setup.copied:
+            command.append("--web.enable-admin-api")
         with self._log.open("wb") as log:
             # What a terminal interrupts is this process; that one is ended in its turn.
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

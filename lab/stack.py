@@ -25,13 +25,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lab.host import HostError, LabError, need
+from lab.host import EXIT_USAGE, HostError, LabError, need
 from lab.prometheus import LOOPBACK, Job, Prometheus, Setup, free_port
 from lab.workload import PAGE_BYTES, ZramDevice
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RULES = CHECKOUT / "dashboards" / "rules" / "zpobs.rules.yml"
 EXPORTER_PORT, PROMETHEUS_PORT = 10233, 9090
+PORT_MAX = 65535
 SCRAPE_S = 5
 # Of every tier, so that each panel that can be filled is.
 EXPORTER_OPTIONS = ("--per-class-fullness", "--latency", "--verify", "60")
@@ -207,6 +208,12 @@ class PartEndedError(LabError):
     status = ENDED_BY_ITSELF
 
 
+class PortError(LabError):
+    """A port was asked for that is none."""
+
+    status = EXIT_USAGE
+
+
 def _port(wanted: int) -> int:
     """Return a port if it is free, else any that is."""
     try:
@@ -228,7 +235,7 @@ def _say(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stack; 0 if a signal ended it, 1 if a part ended, 3 if it cannot be had here."""
+    """Run the stack; 0 if a signal ended it, 1 if a part ended, 2 or 3 if it cannot be had."""
     parser = argparse.ArgumentParser(
         prog="python -m lab.stack", description="Exporter, Prometheus and rules over a workload."
     )
@@ -238,6 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     options = parser.parse_args(argv)
     try:
+        for name in ("exporter", "prometheus"):
+            port = getattr(options, f"{name}_port")
+            if not 0 <= port <= PORT_MAX:
+                raise PortError(f"--{name}-port {port} is no port; try: 0 to {PORT_MAX}, 0 for any")
         if os.geteuid() != 0:
             raise HostError("a zram device and BPF want root; try: sudo make stack")
         need("prometheus", "prometheus")

@@ -83,6 +83,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             labels={"site": "north"},
             write_to=everywhere.address,
             written=fleet.NAMES,
+            copied=True,
         )
         site = Prometheus(folders[1], setup)
         stack.callback(site.close)
