@@ -17,7 +17,8 @@ DEVELOPER = Dashboard(
                     "timeseries",
                     "Waste, by what it is",
                     "Handles in front of objects, ends of zspages, slots without an object, and "
-                    "descriptors beside the pages.",
+                    "descriptors beside the pages; what slots are larger than was asked for, of "
+                    "pools whose owner tells that.",
                     tuple(
                         Query(f"sum by (instance) ({of_pool(f'zpobs_pool_{part}_bytes')})", words)
                         for part, words in (
@@ -25,6 +26,7 @@ DEVELOPER = Dashboard(
                             ("tail", "{{instance}} tails"),
                             ("free_slot", "{{instance}} free slots"),
                             ("descriptor", "{{instance}} descriptors"),
+                            ("rounding", "{{instance}} rounding"),
                         )
                     ),
                     stacked=True,
@@ -315,6 +317,17 @@ DEVELOPER = Dashboard(
                         ),
                     ),
                     unit="percentunit",
+                ),
+                Panel(
+                    "stat",
+                    "Exact beside the pools' state",
+                    "1 where it is so of all pools: lives of zspages, runs of compaction, errors "
+                    "of migrations and, with --latency, latencies. 0 where something was missed.",
+                    (Query(f"min by (part) ({of_pool('zpobs_pool_part_exact')})", "{{part}}"),),
+                    unit="short",
+                    width=24,
+                    height=4,
+                    steps=((0.0, "orange"), (1.0, "green")),
                 ),
                 Panel(
                     "stat",

@@ -42,6 +42,9 @@ hosts of a site ──scraped──> Prometheus of the site ──remote write�
   every series             rules, alerts, dashboards          zpobs-fleet alone: row Fleet
 ```
 
+The job is called `zpobs` in two rules, `job:zpobs_up:missing` and `ZpobsExporterDown`, as only
+Prometheus' own `up` tells of hosts that cannot be scraped: another name is to be put into both.
+
 In prometheus.yml of a site, beside what [exporter.md](exporter.md#prometheus) says:
 
 ```yaml

@@ -23,9 +23,13 @@ Times are seconds since 1970. Where a set has parts there is no sum of them besi
 left out. *probes*: attached ones (counters that a missing hook counts are left out);
 *zram*: a device, and for what was asked for one at rest; *zswap*: the kernel has it;
 *scans*: a scan was made; *latency*, *objects*: `--latency`, `--objects`, and probes;
-*bpf-stats*: `--bpf-stats`, or the sysctl kernel.bpf_stats_enabled; *verify*: unless `--verify 0`.
-The state of a pool
+*bpf-stats*: `--bpf-stats`, or the sysctl kernel.bpf_stats_enabled; *verify*: scans, so neither
+`--verify 0` nor `--no-scan`, and no capture in the kernel's place. *always* is wherever there is
+what it tells of: hooks, pools without a place in the probes' tables and times of scans are in no
+page of a capture, and `zpobs_snapshot_interval_seconds` is in none of `--once`. The state of a pool
 whose status is unknown is left out; one that is bounded is served, and `zpobs_pool_status` says so.
+Lives, runs of compaction, errors of migrations and latencies have a status of their own: they are
+left out if it is unknown, and `zpobs_pool_part_exact` is 0 if they are bounded.
 
 **series** is the most that there can be, of each pool where a label is `pool`. Without
 `--per-class` a pool has at most {POOL_SERIES_MAX} series in all, and {OBJECT_SERIES_MAX} more with

@@ -19,8 +19,16 @@ ON_CALL = Dashboard(
                 Panel(
                     "stat",
                     "Exporters",
-                    "1 where figures are fresh.",
-                    (Query(f"min by (instance) ({of_host('zpobs_up')})", "{{instance}}"),),
+                    "1 where figures are fresh; 0 where there are none, or none any more since a "
+                    "day at most.",
+                    (
+                        # Not what up tells: that is there of other jobs, too.
+                        Query(
+                            f"min by (instance) ({of_host('zpobs_up')} or 0 * "
+                            f"max_over_time({of_host('zpobs_up')}[1d]))",
+                            "{{instance}}",
+                        ),
+                    ),
                     unit="short",
                     width=6,
                     height=4,

@@ -35,7 +35,6 @@ UNSHOWN = {
     "zpobs_pool_compaction_runs_total",
     "zpobs_pool_info",
     "zpobs_pool_requested_bytes",
-    "zpobs_pool_rounding_bytes",
     "zpobs_pool_scan_timestamp_seconds",
     "zpobs_pool_since_timestamp_seconds",
     "zpobs_pools",

@@ -46,6 +46,7 @@ PANELS_WITH_PROBES = {
     "Allocations that fail",
     "Births and deaths of zspages",
     "Compactions, and objects that they moved",
+    "Exact beside the pools' state",
     "Failures by error",
     "How long calls take",
     "How long zspages live",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tests.views.metrics.support import (
     make_moment,
     values_of,
 )
+from zpobs.migration import PoolMigration
 from zpobs.snapshot import Counters, OwnerFigures, PoolView
 from zpobs.views.metrics.definitions import METRICS
 from zpobs.views.metrics.families import down_families
@@ -110,6 +112,32 @@ def test_a_bounded_pool_says_so() -> None:
     }
     assert set(values_of(found, "zpobs_class_exact").values()) == {0}
     assert values_of(found, "zpobs_pool_bytes")
+
+
+def test_what_is_less_exact_than_its_pool_says_so() -> None:
+    """Each part by itself; one that is unknown has no figures and no mark."""
+    name = "zpobs_pool_part_exact"
+    whole = values_of(families_of(make_moment(full_pool())), name)
+    parts = ("life", "runs", "migration_errors", "latency")
+    assert whole == {("zram0", part): 1 for part in parts}
+    errors = PoolMigration("bounded", {}, (), 0)
+    bounded: tuple[dict[str, Any], ...] = (
+        {"life": make_life(status="bounded")},
+        {"runs": replace(make_runs(), status="bounded")},
+        {"migration": errors},
+        {"latency": make_latency(status="bounded")},
+    )
+    for part, changed in zip(parts, bounded, strict=True):
+        found = families_of(make_moment(full_pool(**changed)))
+        assert values_of(found, "zpobs_pool_status")["zram0", "exact"] == 1
+        assert values_of(found, name) == whole | {("zram0", part): 0}
+    found = families_of(make_moment(full_pool(life=make_life(status="unknown"), latency=None)))
+    assert {part for _, part in values_of(found, name)} == {"runs", "migration_errors"}
+    # Of two pools of one name both have to be.
+    two = make_moment(full_pool(1), full_pool(2, life=make_life(status="bounded")))
+    assert values_of(families_of(two), name) == whole | {("zram0", "life"): 0}
+    classes = values_of(families_of(two, choice=Choice(True)), "zpobs_class_exact")
+    assert set(classes.values()) == {1}
 
 
 def test_what_nothing_counts_is_left_out() -> None:

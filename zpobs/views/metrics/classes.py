@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from zpobs.snapshot import ClassTable, PoolView
 from zpobs.views.metrics.metric import Metric, Moment, Tier, Value, fullness_names
@@ -43,7 +44,9 @@ def _page_bytes(moment: Moment) -> int:
     return moment.snapshot.kernel.page_size
 
 
-def _of_class(name: str, text: str, source: str, get: _Columns) -> Metric:
+def _of_class(
+    name: str, text: str, source: str, get: _Columns, merge: Literal["sum", "min"] = "sum"
+) -> Metric:
     return Metric(
         f"zpobs_class_{name}",
         "gauge",
@@ -52,6 +55,7 @@ def _of_class(name: str, text: str, source: str, get: _Columns) -> Metric:
         ("class",),
         of_pool=_columns(get),
         tier="class",
+        merge=merge,
         series=CLASSES_MAX,
     )
 
@@ -83,6 +87,7 @@ CLASSES: tuple[Metric, ...] = (
         "1 where the figures of the size class are exact, 0 where they are bounded",
         "statuses",
         lambda table, _: [int(status == "exact") for status in table.statuses],
+        "min",
     ),
     _of_class(
         "bytes",

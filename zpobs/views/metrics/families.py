@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from zpobs.views.metrics.definitions import METRICS
@@ -11,6 +12,11 @@ from zpobs.views.metrics.metric import Choice, Distribution, Metric, Moment, Num
 from zpobs.views.metrics.own import UP
 
 Labels = tuple[str, ...]
+_MERGES: Mapping[str, Callable[[float, float], float]] = {
+    "sum": operator.add,
+    "max": max,
+    "min": min,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ def _merge(family: Family, key: Labels, value: Number) -> None:
         return
     assert isinstance(before, float | int)
     assert isinstance(value, float | int)
-    family.series[key] = before + value if family.metric.merge == "sum" else max(before, value)
+    family.series[key] = _MERGES[family.metric.merge](before, value)
 
 
 def _counted(metric: Metric, ledger: Ledger, pool: int, key: Labels, value: Number) -> Number:

@@ -66,7 +66,7 @@ class Metric:
 
     What ``of_pool`` gives gets the label ``pool``, in front of ``labels``. Counters and
     histograms of pools go on over the end of a pool whose name comes again. Of pools that have
-    one name the numbers are added up, or the larger one stands (``merge``).
+    one name the numbers are added up, or the larger or the smaller one stands (``merge``).
     """
 
     name: str
@@ -78,7 +78,7 @@ class Metric:
     of_moment: Callable[[Moment], Iterable[Value]] | None = None
     tier: Tier = "default"
     needs: Needs = ""
-    merge: Literal["sum", "max"] = "sum"
+    merge: Literal["sum", "max", "min"] = "sum"
     # The most series of a pool, or in all, that there can be by default.
     series: int = 1
 

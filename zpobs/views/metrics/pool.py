@@ -29,6 +29,8 @@ AGES: Mapping[str, int] = {"1s": 30, "17s": 34, "5min": 38, "1h": 42, "20h": 46}
 OLDER, AGE_UNKNOWN = "older", "unknown"
 # The ends of lifetimes' buckets in the histogram: 2^b ns, from a millisecond to 20 hours.
 LIFETIME_BUCKETS = tuple(range(20, 47, 2))
+# What is gathered besides the pool's state, and may be less exact than that.
+PARTS = ("life", "runs", "migration_errors", "latency")
 
 _MM_STAT: tuple[tuple[str, str, str, str], ...] = (
     ("original_bytes", "orig_data_size", "Bytes stored in the device, before compression", "byte"),
@@ -65,6 +67,14 @@ def _requested(waste: Waste, *, rounding: bool = False) -> int | None:
 def _status(pool: PoolView, _: Moment) -> Iterator[Value]:
     for status in STATUSES:
         yield (status,), float(pool.status == status)
+
+
+def _parts(pool: PoolView, _: Moment) -> Iterator[Value]:
+    """Tell of what has a status of its own, and is there, whether it is exact."""
+    migration = None if pool.counters.migration_failures is None else pool.migration
+    for name, part in zip(PARTS, (pool.life, pool.runs, migration, pool.latency), strict=True):
+        if part is not None and part.status != "unknown":
+            yield (name,), int(part.status == "exact")
 
 
 def _fullness(pool: PoolView, moment: Moment) -> Iterator[Value]:
@@ -193,6 +203,17 @@ _STATE: tuple[Metric, ...] = (
         of_pool=_status,
         merge="max",
         series=3,
+    ),
+    Metric(
+        "zpobs_pool_part_exact",
+        "gauge",
+        "1 where lives, compaction runs, migration errors, latencies are exact, 0 where bounded",
+        "status of pool.life, .runs, .migration, .latency",
+        ("part",),
+        of_pool=_parts,
+        needs="probes",
+        merge="min",
+        series=len(PARTS),
     ),
     Metric(
         "zpobs_pool_since_timestamp_seconds",
