@@ -186,14 +186,19 @@ def serial_of(recorded: Recorded) -> int:
     return int(pool_named(at_the_end(recorded), recorded.name)["id"])
 
 
-@pytest.mark.parametrize(("options", "bytes_max"), [((), 16), (("--no-objects",), 8)])
+@pytest.mark.parametrize(("options", "bytes_max"), [((), 24), (("--no-objects",), 12)])
 def test_an_operation_takes_few_bytes(
     options: tuple[str, ...], bytes_max: int, loader: str, attach_form: str, tmp_path: Path
 ) -> None:
-    """With all its records, at full pace: at most 16 bytes with objects, 8 without."""
+    """With all its records, at full pace; half as much again as is budgeted is too much.
+
+    The budget is 16 and 8. A busy host's clock in a guest takes its part of what there is:
+    docs/decisions/0008-captures.md has what was measured.
+    """
     chosen = ("--loader", loader, "--attach", attach_form, "--rescan", "0", "--quiet")
     recorder = Recorder(tmp_path / "fast.zpcap", *chosen, *options)
     with devices(1) as (device,):
         made = Churn(device, operations=30_000, seed=31, mix="45:15:40").finish()
         told = recorder.stop()
-    assert told["bytes"] / (made["zs_malloc"] + made["zs_free"]) <= bytes_max
+    operations = made["zs_malloc"] + made["zs_free"]
+    assert told["bytes"] / operations <= bytes_max
