@@ -37,7 +37,7 @@ from tests.traps import Hold, TrapWitness
 from zpobs.views.metrics.definitions import METRICS
 
 # All that is served, and with it all that panels ask for.
-EVERYTHING = ("--latency", "--per-class-fullness", "--bpf-stats", "--verify", "60")
+EVERYTHING = ("--latency", "--objects", "--per-class-fullness", "--bpf-stats", "--verify", "60")
 # Records are lost, no scan repairs that, and a hook is lacking.
 LOSSY = ("--ring-size", "4K", "--no-scan", "--skip-hook", "zs_shrinker_scan")
 # The model goes wrong, and stays so until it is verified.
