@@ -30,6 +30,8 @@ PIN_SHARE = 4
 PINS_LISTED = 256
 # Requested sizes are counted by so many bands of so many bytes, and those above.
 SIZE_BANDS, SIZE_BAND_BYTES = 8, 512
+# PFN_SHIFT of mm/zsmalloc.c beyond the bits of a page's size, with 52 bits of physical addresses.
+_FRAME_SHIFT_FROM_PAGE = 12
 # Groups into which handles fall by another hash, to see how much the sums of clusters vary.
 VARIANCE_GROUPS = 64
 
@@ -41,6 +43,11 @@ _GROUP_MULTIPLIER = 0xD6E8FEB86659FD93
 # Beyond a normal distribution's 1.96: variances are themselves estimates, from 64 groups at
 # worst, and sums of clusters are skewed.
 _DEVIATIONS = 2.6
+
+
+def frame_shift(page_bytes: int) -> np.uint64:
+    """Return above how many bits what a handle leads to tells the page frame."""
+    return np.uint64(page_bytes.bit_length() - 1 + _FRAME_SHIFT_FROM_PAGE)
 
 
 @dataclass(frozen=True, slots=True)

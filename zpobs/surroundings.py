@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from zpobs.footing import Owned, ZramFigures, ZswapFigures
-from zpobs.objects import Pins
+from zpobs.objects import Pins, frame_shift
 from zpobs.snapshot import OwnerFigures, PoolView, Snapshot, owner_of
 from zpobs.sources.cgroups import CgroupPaths
 from zpobs.sources.nodes import Ints, NodeMap
@@ -22,8 +20,6 @@ from zpobs.sources.witnesses import Absent, Owners, ZramReading, ZswapReading, r
 
 # What bd_stat counts written back pages in.
 _BD_UNIT_BYTES = 4096
-# PFN_SHIFT of mm/zsmalloc.c beyond the bits of a page's size, with 52 bits of physical addresses.
-_FRAME_SHIFT_FROM_PAGE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ class Surroundings:
 
 def with_nodes(snapshot: Snapshot, nodes: NodeMap, page_bytes: int) -> Snapshot:
     """Return a snapshot in which the node of each frame is told, as far as it is known."""
-    shift = np.uint64(page_bytes.bit_length() - 1 + _FRAME_SHIFT_FROM_PAGE)
+    shift = frame_shift(page_bytes)
     pools = []
     for pool in snapshot.pools:
         table, objects = pool.zspage_list, pool.objects_told

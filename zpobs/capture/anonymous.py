@@ -23,11 +23,11 @@ from zpobs.model.arrays import unique_sorted
 from zpobs.model.index import GRANULE_SHIFT, AddressIndex
 from zpobs.model.inputs import CountersReading
 from zpobs.model.state import Column, ModelState
+from zpobs.objects import frame_shift
 from zpobs.snapshot import owner_of
 from zpobs.wire import Words
 
-# PFN_SHIFT of mm/zsmalloc.c beyond the bits of a page's size, with 52 bits of physical addresses.
-_FRAME_SHIFT = np.uint64(os.sysconf("SC_PAGE_SIZE").bit_length() - 1 + 12)
+_FRAME_SHIFT = frame_shift(os.sysconf("SC_PAGE_SIZE"))
 _NAME = re.compile(r"\b(?:zram[0-9]+|zswap[0-9a-f]+)\b")
 
 
