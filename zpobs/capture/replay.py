@@ -343,11 +343,6 @@ class ReplaySource:
         self._until_ns = None if duration_ns is None else player.position_ns + duration_ns
 
     @property
-    def zswap_lags(self) -> bool:
-        """Whether zswap notices late what compaction freed; no witness of it is in a capture."""
-        return False
-
-    @property
     def ended(self) -> bool:
         """Whether the capture is over, or as much of it as was wanted as fast as can be."""
         if self.player.ended or self._until_ns is None:
